@@ -1,0 +1,51 @@
+# make demo   set up, start a local Ray cluster, run the main job on it, leave the endpoint up
+# make test   set up, lint, check types and import contracts, run all tests
+# make stop   end the cluster and the endpoint that `make demo` left, by pid
+#
+# ARGS goes to the job:  make demo ARGS="--data /path/to/pairs --store s3://bucket/prefix"
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+DASHBOARD_PORT ?= 8265
+PYTEST_ARGS ?=
+
+.PHONY: demo test stop up submit env lint install clean
+
+demo: up submit
+
+up: $(VENV)/.installed-run
+	@$(BIN)/python cluster/local.py up --dashboard-port $(DASHBOARD_PORT)
+
+submit:
+	@$(BIN)/python cluster/local.py submit -- python jobs/pipeline.py $(ARGS)
+
+stop:
+	@test ! -x $(BIN)/python || $(BIN)/python cluster/local.py down
+
+env:
+	@$(BIN)/python cluster/local.py env
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: $(VENV)/.installed-run
+
+$(VENV)/.installed-run: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray,dev]'
+	@touch $@
+
+clean: stop
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

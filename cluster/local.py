@@ -1,0 +1,251 @@
+"""A Ray cluster on this machine: token authentication on, nothing bound beyond loopback.
+
+    python cluster/local.py up        start it (does nothing if it runs)
+    python cluster/local.py submit -- python jobs/pipeline.py ...
+    python cluster/local.py status
+    python cluster/local.py env       shell exports for `ray job submit` and other clients
+    python cluster/local.py down      end what `up` started, by pid
+
+State lies in `.dtpf/cluster/` of the working folder: the token (mode 0600) and `state.json`.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+HOME = Path(".dtpf/cluster").absolute()
+STATE = HOME / "state.json"
+TOKEN = HOME / "token"
+LOG = HOME / "ray.log"
+LOOPBACK = "127.0.0.1"
+LOGICAL_CPUS = 8  # stages hold a few actors that mostly wait; a laptop has fewer cores
+OBJECT_STORE_BYTES = 400 * 2**20
+START_SECONDS = 120.0
+STOP_SECONDS = 30.0
+# What workers need of this shell; a change of it means a new cluster.
+PASSED_ON = ("AWS_", "HF_", "DTPF_")
+
+
+class ClusterError(Exception):
+    """Something that the user can mend; one line."""
+
+
+def up(dashboard_port: int) -> dict[str, Any]:
+    """Start the cluster unless it runs already with this shell's storage settings."""
+    state = running()
+    if state and state["environment"] == _environment_digest():
+        return state
+    if state:
+        print("storage settings of this shell have changed: restarting the cluster", flush=True)
+        down()
+    _check_free(dashboard_port)
+    HOME.mkdir(parents=True, exist_ok=True)
+    _write_token()
+    process = _launch(dashboard_port)
+    state = {
+        "pid": process.pid,
+        "created": psutil.Process(process.pid).create_time(),
+        "dashboard": f"http://{LOOPBACK}:{dashboard_port}",
+        "environment": _environment_digest(),
+    }
+    STATE.write_text(json.dumps(state, indent=2), encoding="utf-8")
+    try:
+        _wait_until_ready(process, state["dashboard"])
+    except ClusterError:
+        down()
+        raise
+    return state
+
+
+def down() -> bool:
+    """End the cluster by the pids below the one that `up` started; False if none runs."""
+    state = running()
+    STATE.unlink(missing_ok=True)
+    if state is None:
+        return False
+    head = psutil.Process(state["pid"])
+    family = [head, *head.children(recursive=True)]
+    head.send_signal(signal.SIGTERM)
+    _, left = psutil.wait_procs(family, timeout=STOP_SECONDS)
+    for process in left:
+        process.kill()  # psutil checks that the pid is still the same process
+    psutil.wait_procs(left, timeout=STOP_SECONDS)
+    return True
+
+
+def running() -> dict[str, Any] | None:
+    """Return the state of the running cluster, None if there is none."""
+    if not STATE.exists():
+        return None
+    state: dict[str, Any] = json.loads(STATE.read_text(encoding="utf-8"))
+    try:
+        alive = psutil.Process(state["pid"]).create_time() == state["created"]
+    except psutil.NoSuchProcess:
+        alive = False
+    return state if alive else None
+
+
+def submit(entrypoint: Sequence[str]) -> int:
+    """Run a job on the cluster, show its output, return its exit code."""
+    state = running()
+    if state is None:
+        raise ClusterError("no cluster runs here; start it with: python cluster/local.py up")
+    command = [*_ray(), "job", "submit", "--address", state["dashboard"], "--", *entrypoint]
+    return subprocess.run(command, env=client_environment(), check=False).returncode
+
+
+def client_environment() -> dict[str, str]:
+    """Return this process's environment with what clients of the cluster need."""
+    return {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(TOKEN),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+
+def _launch(dashboard_port: int) -> subprocess.Popen[bytes]:
+    environment = {
+        **client_environment(),
+        # Makes Ray use 127.0.0.1 as the node's address, so that every port binds to it alone.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+        "PYTHONUNBUFFERED": "1",
+    }
+    environment.pop("RAY_ADDRESS", None)
+    with LOG.open("wb") as log:
+        return subprocess.Popen(
+            [*_ray(), "start", "--head", "--block", *_start_options(dashboard_port)],
+            env=environment,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _start_options(dashboard_port: int) -> list[str]:
+    # Unix sockets lie below this folder, and their paths are short.
+    folder = hashlib.sha256(str(HOME).encode()).hexdigest()[:8]
+    options = {
+        "node-ip-address": LOOPBACK,
+        "dashboard-host": LOOPBACK,
+        "dashboard-port": dashboard_port,
+        "num-cpus": max(LOGICAL_CPUS, os.cpu_count() or 1),
+        "object-store-memory": OBJECT_STORE_BYTES,
+        "temp-dir": f"{tempfile.gettempdir()}/dtpf-{os.getuid()}-{folder}",
+        **{name: _free_port() for name in ("port", "ray-client-server-port")},
+        **{name: _free_port() for name in ("dashboard-agent-listen-port", "metrics-export-port")},
+    }
+    return [f"--{name}={value}" for name, value in options.items()]
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], dashboard: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ClusterError(f"Ray ended while starting; see {LOG}")
+        if _answers(dashboard):
+            return
+        time.sleep(0.5)
+    raise ClusterError(f"Ray did not answer within {START_SECONDS:.0f} s; see {LOG}")
+
+
+def _answers(dashboard: str) -> bool:
+    token = TOKEN.read_text(encoding="utf-8").strip()
+    request = urllib.request.Request(
+        f"{dashboard}/api/jobs/", headers={"Authorization": f"Bearer {token}"}
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _write_token() -> None:
+    if TOKEN.exists():
+        return
+    handle = os.open(TOKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(secrets.token_hex(32))
+
+
+def _environment_digest() -> str:
+    relevant = {k: v for k, v in sorted(os.environ.items()) if k.startswith(PASSED_ON)}
+    return hashlib.sha256(json.dumps(relevant).encode()).hexdigest()
+
+
+def _ray() -> list[str]:
+    return [sys.executable, "-m", "ray.scripts.scripts"]
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            raise ClusterError(
+                f"port {port} is busy; name another one with --dashboard-port"
+            ) from None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("command", choices=["up", "submit", "status", "env", "down"])
+    parser.add_argument("--dashboard-port", type=int, default=8265)
+    parser.add_argument("entrypoint", nargs="*", help="after --, for submit")
+    options = parser.parse_args(arguments)
+    try:
+        return _run(options)
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "up":
+        print(f"dashboard {up(options.dashboard_port)['dashboard']}", flush=True)
+    elif options.command == "submit":
+        return submit(options.entrypoint)
+    elif options.command == "down":
+        print("stopped" if down() else "nothing runs here")
+    elif options.command == "env":
+        state = running()
+        print(f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH='{TOKEN}'")
+        if state:
+            print(f"export RAY_API_SERVER_ADDRESS='{state['dashboard']}'")
+    else:
+        state = running()
+        print(f"running, dashboard {state['dashboard']}" if state else "not running")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Captioning: what is wrong with a pair, as typed degradations, a sentence and its embedding."""

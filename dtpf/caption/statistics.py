@@ -1,0 +1,103 @@
+"""The captioner that needs no model: image statistics compared with thresholds.
+
+It says less than a vision-language model (nothing about content), but always the same for the
+same pair, in milliseconds, and its accuracy is measured: benchmarks/caption_accuracy.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtpf.caption import measures
+from dtpf.caption.text import compose_caption
+from dtpf.core.errors import UserError
+from dtpf.core.ops.pixels import luma
+from dtpf.core.records import Caption, Degradation
+
+_SMALLEST_SIDE = 16  # pixels; below it the statistics say nothing
+_STEPS = 64  # severities are multiples of 1/64: exact in the float32 of the stored column
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One degradation, the measure that shows it, and the scale from measure to severity.
+
+    `levels` are the values of the measure at `severities`, both ascending. A measure below the
+    first level is not reported; between levels severity is interpolated.
+    """
+
+    modality: str
+    kind: str
+    measure: Callable[[measures.FloatArray], float]
+    levels: tuple[float, ...]
+    severities: tuple[float, ...]
+
+    def judge(self, gray: NDArray[np.float32]) -> Degradation | None:
+        """Return the degradation of a gray image (H, W), None if there is none."""
+        value = self.measure(gray)
+        if value < self.levels[0]:
+            return None
+        severity = float(np.interp(value, self.levels, self.severities))
+        return Degradation(self.modality, self.kind, round(severity * _STEPS) / _STEPS)
+
+
+# Found on the 116 training pairs of RoadScene: clean, each degradation at five severities, and two
+# at once. The first level lies where F1 is highest, but at least 5% above what any clean image
+# reaches; the others are the medians of the measure at the severities below them.
+RULES = (
+    Rule(
+        "visible", "low_light", measures.darkness, (0.085, 0.14, 0.31, 0.56), (0.3, 0.4, 0.6, 1.0)
+    ),
+    Rule(
+        "visible",
+        "over_exposure",
+        measures.brightness,
+        (0.65, 0.74, 0.89, 1.0),
+        (0.3, 0.4, 0.6, 1.0),
+    ),
+    Rule("visible", "noise", measures.noise_level, (0.014, 0.037, 0.073), (0.1, 0.4, 1.0)),
+    Rule("visible", "motion_blur", measures.motion_blur, (3.4, 4.5, 5.9), (0.2, 0.5, 1.0)),
+    Rule(
+        "infrared",
+        "low_contrast",
+        measures.flatness,
+        (0.52, 0.58, 0.67, 0.87),
+        (0.3, 0.4, 0.6, 1.0),
+    ),
+    Rule("infrared", "noise", measures.noise_level, (0.017, 0.056, 0.107), (0.1, 0.4, 1.0)),
+    Rule("infrared", "stripes", measures.stripe_level, (0.026, 0.075, 0.14), (0.1, 0.4, 1.0)),
+)
+
+
+class StatisticsCaptioner:
+    """Captions a pair by `RULES`; `revision` changes with them, `prompt_version` with the text."""
+
+    name = "statistics"
+    revision = "1"
+
+    def __init__(self, prompt_version: str = "1") -> None:
+        self.prompt_version = prompt_version
+
+    def caption(
+        self, pair_id: str, visible: NDArray[np.float32], infrared: NDArray[np.float32]
+    ) -> Caption:
+        """Caption one pair: visible (H, W, 3) and infrared (H, W), float32 in [0, 1].
+
+        Raises:
+            UserError: an image is below 16 pixels a side.
+        """
+        if min(*visible.shape[:2], *infrared.shape) < _SMALLEST_SIDE:
+            raise UserError(f"{pair_id}: images below {_SMALLEST_SIDE} pixels a side")
+        grays = {"visible": luma(visible), "infrared": infrared}
+        judged = (rule.judge(grays[rule.modality]) for rule in RULES)
+        found = tuple(item for item in judged if item is not None)
+        return Caption(
+            pair_id=pair_id,
+            caption=compose_caption(found),
+            degradations=found,
+            captioner=self.name,
+            revision=self.revision,
+            prompt_version=self.prompt_version,
+        )

@@ -1,0 +1,1 @@
+"""What imports nothing else of dtpf: records, configs, tensors, storage, bundles."""

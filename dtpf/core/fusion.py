@@ -1,0 +1,122 @@
+"""Fuse image pairs with a trained network: arrays in, array out, any size, any usual dtype.
+
+from dtpf import Fuser
+fuser = Fuser.from_bundle("models/student/1f0c...")   # a path, an s3:// URI, or a preset name
+fused = fuser(visible, infrared)
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from dtpf.core.bundle import Bundle, load_bundle
+from dtpf.core.errors import UserError
+from dtpf.core.models import PRESETS, FusionNet, build
+from dtpf.core.ops.pixels import FloatImage, infrared_to_unit, unit_to_dtype, visible_to_unit
+
+AnyImage = NDArray | Image.Image | torch.Tensor
+
+
+class Fuser:
+    """A text-free network ready to fuse pairs.
+
+    Attributes:
+        info: where the network comes from, its config, parameters and scores.
+    """
+
+    def __init__(self, bundle: Bundle, device: str | torch.device = "cpu") -> None:
+        if bundle.model.config.text:
+            raise UserError(
+                f"{bundle.uri}: this network needs a text embedding (it is a teacher); "
+                "fuse with a student"
+            )
+        self.info: dict[str, Any] = bundle.info
+        self._device = torch.device(device)
+        self._model = bundle.model.to(self._device).eval()
+
+    @classmethod
+    def from_bundle(
+        cls, source: str | os.PathLike[str], device: str | torch.device = "cpu"
+    ) -> Self:
+        """Load a bundle by path or URI; a preset name gives that network with untrained weights."""
+        name = os.fspath(source)
+        if name in PRESETS:
+            return cls(_untrained(name), device)
+        return cls(load_bundle(name), device)
+
+    def __call__(self, visible: AnyImage, infrared: AnyImage) -> AnyImage:
+        """Fuse one pair and return the same kind of image as `visible`, in colour.
+
+        Args:
+            visible: H x W, H x W x 3 or H x W x 4: numpy array, PIL image, or torch tensor;
+                uint8, uint16, or float in [0, 1].
+            infrared: the same of the same height and width; gray, or gray stored as RGB.
+
+        Returns:
+            H x W x 3, dtype of `visible` (PIL: RGB).
+        """
+        seen = _as_array(visible)
+        fused = self.fuse(visible_to_unit(seen), infrared_to_unit(_as_array(infrared)))
+        if isinstance(visible, Image.Image):
+            return Image.fromarray(unit_to_dtype(fused, np.dtype(np.uint8)))
+        result = unit_to_dtype(fused, seen.dtype)
+        return torch.from_numpy(result) if isinstance(visible, torch.Tensor) else result
+
+    def fuse(self, visible: FloatImage, infrared: FloatImage) -> FloatImage:
+        """Fuse one pair of float images in [0, 1]: (H, W, 3) and (H, W) to (H, W, 3)."""
+        return self.fuse_batch([visible], [infrared])[0]
+
+    def fuse_batch(
+        self, visible: Sequence[FloatImage], infrared: Sequence[FloatImage]
+    ) -> list[FloatImage]:
+        """Fuse pairs of one common size; see `fuse`."""
+        for seen, heat in zip(visible, infrared, strict=True):
+            _check_sizes(seen, heat)
+        seen_bchw = torch.from_numpy(np.stack(visible)).permute(0, 3, 1, 2)
+        heat_b1hw = torch.from_numpy(np.stack(infrared))[:, None]
+        fused_bchw = fuse_tensors(
+            self._model, seen_bchw.to(self._device), heat_b1hw.to(self._device)
+        )
+        return list(fused_bchw.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def fuse_tensors(
+    model: FusionNet,
+    visible_B3HW: torch.Tensor,
+    infrared_B1HW: torch.Tensor,
+    text_BD: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Run a network for inference; images in [0, 1], result (B, 3, H, W) clamped to [0, 1].
+
+    The one path that the Python API, the endpoint, validation and evaluation share.
+    """
+    with torch.inference_mode():
+        fused = model(visible_B3HW.contiguous(), infrared_B1HW.contiguous(), text_BD)
+    return fused.float().clamp(0.0, 1.0)
+
+
+def _as_array(image: AnyImage) -> NDArray:
+    if isinstance(image, torch.Tensor):
+        return image.detach().cpu().numpy()
+    if isinstance(image, Image.Image) and image.mode not in ("L", "RGB", "RGBA", "I;16", "F"):
+        return np.asarray(image.convert("RGB"))
+    return np.asarray(image)
+
+
+def _check_sizes(visible: FloatImage, infrared: FloatImage) -> None:
+    if visible.shape[:2] != infrared.shape[:2]:
+        (vh, vw), (ih, iw) = visible.shape[:2], infrared.shape[:2]
+        raise UserError(
+            f"visible is {vw}x{vh} and infrared is {iw}x{ih} pixels; register and resize them first"
+        )
+
+
+def _untrained(name: str) -> Bundle:
+    torch.manual_seed(0)
+    model = build(name).eval()
+    return Bundle(model=model, uri=f"preset:{name}", sha256="", provenance={"trained": "no"})

@@ -1,0 +1,26 @@
+"""Losses: fusion terms and their text-dependent weights, distillation terms."""
+
+from dtpf.core.losses.distillation import (
+    DistillLossConfig,
+    FeatureProjection,
+    distillation_total,
+    feature_loss,
+    result_loss,
+)
+from dtpf.core.losses.terms import WEIGHT_OF, fusion_terms, weighted_total
+from dtpf.core.losses.weights import LossConfig, TermWeights, medical_weights_for, weights_for
+
+__all__ = [
+    "WEIGHT_OF",
+    "DistillLossConfig",
+    "FeatureProjection",
+    "LossConfig",
+    "TermWeights",
+    "distillation_total",
+    "feature_loss",
+    "fusion_terms",
+    "medical_weights_for",
+    "result_loss",
+    "weighted_total",
+    "weights_for",
+]

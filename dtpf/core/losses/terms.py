@@ -1,0 +1,110 @@
+"""The terms of the fusion loss, equations (12) to (16) of Zhang et al., TCSVT 2025.
+
+Every term has one value per sample: the mean over that sample's pixels. So a batch may mix pairs
+whose texts ask for different weights. All but colour look at BT.601 luminance.
+Legend: B = batch, H, W = height and width.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from dtpf.core.ops.color import luminance, rgb_to_ycbcr
+from dtpf.core.ops.sobel import gradient_magnitude
+from dtpf.core.ops.ssim import ssim_map
+
+# Which weight of `TermWeights` belongs to each term.
+WEIGHT_OF = {
+    "intensity": "intensity",
+    "consistency": "consistency",
+    "gradient": "gradient",
+    "ssim_visible": "ssim",
+    "ssim_infrared": "ssim_infrared",
+    "color": "color",
+}
+
+
+def fusion_terms(
+    fused_B3HW: Tensor, visible_B3HW: Tensor, infrared_B1HW: Tensor
+) -> dict[str, Tensor]:
+    """Return the unweighted terms, each (B,) and zero at best.
+
+    Args:
+        fused_B3HW: the network's result, about [0, 1], not necessarily clamped.
+        visible_B3HW: what the result is held against, RGB in [0, 1]: the visible image, or its
+            clean version where one is known.
+        infrared_B1HW: the same for the infrared image, in [0, 1].
+
+    Raises:
+        ValueError: shapes disagree, or a side is shorter than the 11 pixels of SSIM.
+    """
+    _check(fused_B3HW, visible_B3HW, infrared_B1HW)
+    fused, visible = luminance(fused_B3HW), luminance(visible_B3HW)
+    return {
+        "intensity": intensity_loss(fused, visible, infrared_B1HW),
+        "consistency": consistency_loss(fused, visible, infrared_B1HW),
+        "gradient": gradient_loss(fused, visible, infrared_B1HW),
+        "ssim_visible": ssim_loss(fused, visible),
+        "ssim_infrared": ssim_loss(fused, infrared_B1HW),
+        "color": color_loss(fused_B3HW, visible_B3HW),
+    }
+
+
+def weighted_total(terms: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+    """Return the fusion loss (B,), equation (12).
+
+    Args:
+        terms: what `fusion_terms` returned.
+        weights: the fields of `TermWeights`, each (B,) or a scalar tensor.
+
+    Raises:
+        ValueError: a weight is missing.
+    """
+    missing = sorted({WEIGHT_OF[name] for name in terms} - set(weights))
+    if missing:
+        raise ValueError(f"no weight for {', '.join(missing)}; given: {', '.join(sorted(weights))}")
+    return torch.stack([terms[name] * weights[WEIGHT_OF[name]] for name in terms]).sum(dim=0)
+
+
+def intensity_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
+    """L1 to the brighter source at each pixel, equation (13); (B, 1, H, W) each, returns (B,)."""
+    return _mean_distance(fused, torch.maximum(visible, infrared))
+
+
+def consistency_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
+    """Mean of the L1 distances to both sources; (B, 1, H, W) each, returns (B,).
+
+    Not in the paper; the authors' published training uses it.
+    """
+    return 0.5 * (_mean_distance(fused, visible) + _mean_distance(fused, infrared))
+
+
+def gradient_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
+    """L1 of the Sobel magnitude to the stronger source's, equation (15); returns (B,)."""
+    strongest = torch.maximum(gradient_magnitude(visible), gradient_magnitude(infrared))
+    return _mean_distance(gradient_magnitude(fused), strongest)
+
+
+def ssim_loss(fused: Tensor, source: Tensor) -> Tensor:
+    """1 - SSIM, one part of equation (14); (B, 1, H, W) each, returns (B,) in [0, 2]."""
+    return 1.0 - ssim_map(fused, source).mean(dim=(1, 2, 3))
+
+
+def color_loss(fused_B3HW: Tensor, visible_B3HW: Tensor) -> Tensor:
+    """L1 between the chrominance planes of both, equation (16), mean of Cb and Cr; returns (B,)."""
+    return _mean_distance(rgb_to_ycbcr(fused_B3HW)[:, 1:], rgb_to_ycbcr(visible_B3HW)[:, 1:])
+
+
+def _mean_distance(first: Tensor, second: Tensor) -> Tensor:
+    return (first - second).abs().mean(dim=(1, 2, 3))
+
+
+def _check(fused: Tensor, visible: Tensor, infrared: Tensor) -> None:
+    shape = fused.shape
+    expected = (shape[0], 1, *shape[2:]) if fused.ndim == 4 else ()
+    if fused.ndim != 4 or shape[1] != 3 or visible.shape != shape or infrared.shape != expected:
+        raise ValueError(
+            "expected fused and visible (B, 3, H, W) and infrared (B, 1, H, W), got "
+            f"{tuple(shape)}, {tuple(visible.shape)} and {tuple(infrared.shape)}"
+        )

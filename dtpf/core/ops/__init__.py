@@ -1,0 +1,1 @@
+"""Pure tensor and array functions that losses, metrics and networks share."""

@@ -1,0 +1,1 @@
+"""Object storage: any URI, atomic writes, keys, receipts."""

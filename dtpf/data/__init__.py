@@ -1,0 +1,1 @@
+"""Data: image files, pair index and splits, synthetic scenes, degradations, training batches."""

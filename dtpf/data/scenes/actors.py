@@ -1,0 +1,209 @@
+"""The warm part of a road scene: cars, pedestrians, and what hides them from the visible camera."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from dtpf.data.scenes.backdrop import Weather, paint_leaves
+from dtpf.data.scenes.canvas import Canvas, Color, Points, Region
+
+Hiding = Literal["darkness", "smoke", "leaves", "glare"]
+
+_PAINTS: tuple[Color, ...] = (
+    (0.70, 0.70, 0.72),
+    (0.06, 0.06, 0.07),
+    (0.45, 0.07, 0.06),
+    (0.08, 0.14, 0.35),
+    (0.82, 0.82, 0.80),
+    (0.30, 0.31, 0.33),
+    (0.35, 0.38, 0.22),
+)
+_CLOTHES: tuple[Color, ...] = (
+    (0.10, 0.12, 0.25),
+    (0.55, 0.12, 0.10),
+    (0.75, 0.72, 0.65),
+    (0.10, 0.30, 0.20),
+    (0.12, 0.12, 0.13),
+    (0.70, 0.55, 0.15),
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A warm body that the visible image hides; box = (left, top, right, bottom) in pixels."""
+
+    hidden_by: Hiding
+    box: tuple[int, int, int, int]
+
+
+def paint_car(
+    canvas: Canvas, weather: Weather, x: float, z: float, oncoming: bool, rng: np.random.Generator
+) -> None:
+    """Paint a car from behind or, oncoming, from the front: warm wheels, bonnet, exhaust."""
+    paint, metre = _PAINTS[rng.integers(len(_PAINTS))], canvas.scale(z)
+    base, tall = canvas.project(x, 0, z), rng.uniform(1.42, 1.9)
+
+    def shape(corners: Points) -> Region:
+        return canvas.polygon([(base[0] + a * metre, base[1] - b * metre) for a, b in corners])
+
+    ambient = weather.ground_warmth
+    shadow = canvas.ellipse(base[0], base[1] - 0.04 * metre, 1.05 * metre, 0.14 * metre)
+    canvas.paint(shadow.scaled(0.75), (0.03, 0.03, 0.03), min(ambient + 0.30, 0.9))
+    for side in (-0.68, 0.68):
+        tyre = shape(
+            [(side - 0.14, 0.0), (side + 0.14, 0.0), (side + 0.14, 0.5), (side - 0.14, 0.5)]
+        )
+        canvas.paint(tyre, (0.03, 0.03, 0.03), ambient + 0.42)
+    body = shape(
+        [(-0.9, 0.22), (0.9, 0.22), (0.92, 0.72), (0.82, 0.98), (-0.82, 0.98), (-0.92, 0.72)]
+    )
+    cabin = shape([(-0.80, 0.96), (0.80, 0.96), (0.60, tall), (-0.60, tall)])
+    glass = shape([(-0.68, 1.0), (0.68, 1.0), (0.52, tall - 0.10), (-0.52, tall - 0.10)])
+    rows = canvas.grid(body.window)[1]
+    gloss = 1.15 - 0.5 * np.clip((rows - base[1] + 0.98 * metre) / (0.8 * metre), 0, 1)
+    color = np.broadcast_to(
+        gloss[..., None] * np.asarray(paint, np.float32), (*body.coverage.shape, 3)
+    )
+    canvas.paint(body, np.asarray(color, np.float32), ambient + (0.30 if oncoming else 0.14))
+    canvas.paint(cabin, paint, ambient + 0.10)
+    canvas.paint(glass, (0.07, 0.09, 0.11), ambient - 0.08)
+    plate = shape([(-0.24, 0.48), (0.24, 0.48), (0.24, 0.60), (-0.24, 0.60)])
+    canvas.paint(plate, (0.80, 0.80, 0.76))
+    bumper = shape([(-0.88, 0.22), (0.88, 0.22), (0.88, 0.36), (-0.88, 0.36)])
+    canvas.paint(bumper, (0.08, 0.08, 0.09), ambient + (0.22 if oncoming else 0.10))
+    if oncoming:
+        canvas.paint(
+            shape([(-0.5, 0.62), (0.5, 0.62), (0.5, 0.76), (-0.5, 0.76)]),
+            (0.05, 0.05, 0.05),
+            ambient + 0.48,
+        )
+    else:
+        canvas.paint(
+            canvas.ellipse(
+                base[0] + 0.55 * metre, base[1] - 0.24 * metre, 0.12 * metre, 0.09 * metre
+            ),
+            (0.05, 0.05, 0.05),
+            0.92,
+        )
+    _paint_car_lamps(canvas, weather, base, metre, oncoming)
+
+
+def _paint_car_lamps(
+    canvas: Canvas, weather: Weather, base: tuple[float, float], metre: float, oncoming: bool
+) -> None:
+    color: Color = (0.85, 0.85, 0.80) if oncoming else (0.60, 0.05, 0.04)
+    shine: Color = (3.2, 3.0, 2.5) if oncoming else (1.3, 0.10, 0.06)
+    for side in (-0.68, 0.68):
+        lamp = canvas.ellipse(
+            base[0] + side * metre, base[1] - 0.72 * metre, 0.17 * metre, 0.11 * metre
+        )
+        canvas.paint(lamp, color, light=shine if weather.lighting != "day" else (0.0, 0.0, 0.0))
+    if oncoming and weather.lighting != "day":
+        canvas.lamps.append((base[0], base[1] + 0.4 * metre, 2.0 * metre, 0.30))
+
+
+def paint_pedestrian(
+    canvas: Canvas,
+    weather: Weather,
+    x: float,
+    z: float,
+    rng: np.random.Generator,
+    seen: float = 1.0,
+) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """Paint a walking person; return its coverage (H, W) and its box in pixels.
+
+    `seen` below 1 blends the visible body into its surroundings (unlit, dark clothes); the
+    infrared body is always there: bare head and hands warmest, clothes a little cooler.
+    """
+    metre, tall = canvas.scale(z), rng.uniform(1.58, 1.88)
+    base, stride = canvas.project(x, 0, z), rng.uniform(0.06, 0.24)
+    top, trousers = (_CLOTHES[i] for i in rng.integers(len(_CLOTHES), size=2))
+    heat = min(weather.ground_warmth + 0.50, 0.80)
+    swing = rng.uniform(0.16, 0.30)
+    parts: list[tuple[Points, Color, float]] = [
+        (
+            [(-0.13, 0.92), (0.01, 0.92), (-stride + 0.08, 0.0), (-stride - 0.07, 0.0)],
+            trousers,
+            heat - 0.06,
+        ),
+        (
+            [(-0.01, 0.92), (0.13, 0.92), (stride + 0.07, 0.0), (stride - 0.08, 0.0)],
+            trousers,
+            heat - 0.06,
+        ),
+        (
+            [(-0.22, 1.42), (-0.14, 1.42), (-swing - 0.02, 0.82), (-swing - 0.12, 0.84)],
+            top,
+            heat - 0.02,
+        ),
+        (
+            [(0.22, 1.42), (0.14, 1.42), (swing + 0.02, 0.82), (swing + 0.12, 0.84)],
+            top,
+            heat - 0.02,
+        ),
+        (
+            [(-0.17, 0.88), (0.17, 0.88), (0.24, 1.44), (0.10, 1.50), (-0.10, 1.50), (-0.24, 1.44)],
+            top,
+            heat,
+        ),
+    ]
+    ratio, cover = tall / 1.75, np.zeros((canvas.height, canvas.width), np.float32)
+
+    def put(region: Region, color: Color, warmth: float) -> None:
+        canvas.paint(region.scaled(seen), color)
+        canvas.paint(region, warmth=warmth)
+        cover[region.window] = np.maximum(cover[region.window], region.coverage)
+
+    for corners, color, warmth in parts:
+        outline = [(base[0] + a * metre * ratio, base[1] - b * metre * ratio) for a, b in corners]
+        put(canvas.polygon(outline), color, warmth)
+    radius = 0.125 * metre * ratio
+    put(
+        canvas.ellipse(base[0], base[1] - (tall - 0.13) * metre, 0.85 * radius, radius),
+        (0.55, 0.38, 0.29),
+        heat + 0.16,
+    )
+    hair = canvas.ellipse(base[0], base[1] - (tall - 0.07) * metre, 0.85 * radius, 0.6 * radius)
+    canvas.paint(hair.scaled(seen), (0.08, 0.06, 0.05))
+    half = 0.36 * metre
+    return cover, (base[0] - half, base[1] - tall * metre, base[0] + half, base[1])
+
+
+def paint_hidden(
+    canvas: Canvas, weather: Weather, x: float, z: float, hiding: Hiding, rng: np.random.Generator
+) -> Target | None:
+    """Paint a pedestrian that the visible image hides; None if it falls outside the image."""
+    seen = {"darkness": 0.15, "glare": 0.2}.get(hiding, 1.0)
+    cover, (left, top, right, low) = paint_pedestrian(canvas, weather, x, z, rng, seen)
+    metre, middle = canvas.scale(z), ((left + right) / 2, (top + low) / 2)
+    if hiding == "leaves":
+        for share in (-0.35, 0.30):
+            bush = canvas.blob(
+                middle[0] + share * metre, middle[1] + 0.2 * metre, 0.75 * metre, 1.05 * metre
+            )
+            behind = canvas.warmth[bush.window].copy()
+            paint_leaves(canvas, weather, bush)
+            # Leaves are thin: most of the heat behind them still reaches the camera through gaps.
+            canvas.paint(bush.scaled(0.75), warmth=behind)
+    elif hiding == "smoke":
+        bright = 0.62 if weather.lighting == "day" else 0.45
+        for _ in range(5):
+            dx, dy = rng.uniform(-0.8, 0.8) * metre, rng.uniform(-0.7, 0.4) * metre
+            puff = canvas.blob(middle[0] + dx, middle[1] + dy, 1.1 * metre, 0.95 * metre)
+            canvas.paint(puff.scaled(0.72), (bright, bright, bright * 1.03))
+    elif hiding == "glare":
+        lamp = canvas.ellipse(
+            middle[0] + 0.2 * metre, middle[1] - 0.1 * metre, 0.42 * metre, 0.42 * metre
+        )
+        canvas.paint(lamp, (0.9, 0.9, 0.9), light=(9.0, 8.6, 7.6))
+    return _target(canvas, cover, hiding)
+
+
+def _target(canvas: Canvas, cover: np.ndarray, hiding: Hiding) -> Target | None:
+    rows, columns = np.nonzero(cover > 0.5)
+    if rows.size < 40:
+        return None
+    canvas.targets.append(cover)
+    box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+    return Target(hiding, box)

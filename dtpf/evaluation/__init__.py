@@ -1,0 +1,1 @@
+"""Evaluation: scores of methods over a set of pairs, comparisons, and the HTML report."""

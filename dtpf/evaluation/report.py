@@ -1,0 +1,179 @@
+"""The evaluation report: one self-contained HTML page that opens offline and prints.
+
+`render_report` is pure: it turns `ReportData` into text. `collect` gathers the data that
+needs pictures.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import groupby
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from dtpf.core.metrics import CONVENTIONS, METRICS
+from dtpf.core.records import Pair
+from dtpf.evaluation.baselines import BASELINES
+from dtpf.evaluation.compare import Comparison, Retention
+from dtpf.evaluation.config import EvalConfig
+from dtpf.evaluation.methods import Load, Method
+from dtpf.evaluation.panels import Panel, make_panels, spread
+from dtpf.evaluation.plots import Curve, curves, distribution, scatter
+from dtpf.evaluation.score import ScoreTable, in_split
+from dtpf.evaluation.tables import DIGITS, heading, places
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Trials of a search: one dict a trial, plotted as `objective` against `cost`."""
+
+    rows: Sequence[Mapping[str, Any]]
+    objective: str
+    cost: str
+    winner: int | None = None
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything that a report shows; empty parts are left out.
+
+    Attributes:
+        title: heading of the page.
+        dataset: name of the data set; the paper's rows appear where the paper measured it.
+        table: all scores.
+        subject: the method that the report is about; its worst cases are shown.
+        panels: pairs with pictures.
+        worst: pairs on which the subject does worst.
+        comparisons: the subject held against other methods.
+        retention: the student's share of its teacher.
+        curves: training curves, named `plot/line`.
+        tuning: trials of the search.
+        receipts: what was run, by stage: commit, config, fingerprints, hardware, times.
+        notes: sentences that a reader must know, such as which defaults stood in.
+    """
+
+    title: str
+    dataset: str
+    table: ScoreTable
+    subject: str
+    panels: Sequence[Panel] = ()
+    worst: Sequence[Panel] = ()
+    comparisons: Sequence[Comparison] = ()
+    retention: Retention | None = None
+    curves: Sequence[Curve] = ()
+    tuning: Tuning | None = None
+    receipts: Mapping[str, Mapping[str, Any]] | None = None
+    notes: Sequence[str] = ()
+
+
+def collect_panels(
+    methods: Sequence[Method],
+    pairs: Sequence[Pair],
+    load: Load,
+    table: ScoreTable,
+    subject: str,
+    config: EvalConfig,
+) -> tuple[list[Panel], list[Panel]]:
+    """Return the panels of typical pairs (all methods) and of the subject's worst (it alone)."""
+    chosen = in_split(pairs, config)
+    by_id = {pair.pair_id: pair for pair in chosen}
+    worst = [by_id[pair_id] for pair_id in table.worst_pairs(subject, config.worst)]
+    alone = [method for method in methods if method.name == subject]
+    return (
+        make_panels(methods, spread(chosen, config.panels), load),
+        make_panels(alone, worst, load),
+    )
+
+
+def render_report(data: ReportData) -> str:
+    """Return the page as one HTML document without any outside reference."""
+    table = data.table
+    page = _environment().get_template("report.html")
+    return page.render(
+        data=data,
+        table=table,
+        headings=[heading(metric) for metric in table.metrics],
+        places=places(table),
+        trivial=set(BASELINES),
+        convention=CONVENTIONS[table.convention],
+        metrics=[METRICS[metric] for metric in table.metrics],
+        paper=paper_rows(data.dataset),
+        citation=_paper_tables()["citation"],
+        distributions={metric: Markup(distribution(table, metric)) for metric in table.metrics},
+        loss_plots=_loss_plots(data.curves),
+        trials=_trials(data.tuning) if data.tuning else None,
+        receipts={stage: _flat(facts) for stage, facts in (data.receipts or {}).items()},
+    )
+
+
+def paper_rows(dataset: str) -> dict[str, Any] | None:
+    """Return the paper's table for a data set by name (`roadscene`, `msrs`, ...), or None."""
+    return _paper_tables()["sets"].get(dataset.lower())
+
+
+def _paper_tables() -> dict[str, Any]:
+    source = resources.files("dtpf.evaluation") / "paper_tables.json"
+    return json.loads(source.read_text(encoding="utf-8"))
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("dtpf.evaluation", "templates"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["fixed"] = lambda value: f"{value:.{DIGITS}f}"
+    environment.filters["signed"] = lambda value: f"{value:+.{DIGITS}f}"
+    environment.filters["plain"] = _plain
+    environment.filters["percent"] = lambda share: f"{100 * share:.2f}%"
+    return environment
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return f"{value:,}".replace(",", " ") if isinstance(value, int) else str(value)
+
+
+def _loss_plots(lines: Sequence[Curve]) -> dict[str, Markup]:
+    groups = groupby(lines, key=lambda curve: curve.name.partition("/")[0])
+    return {title: Markup(curves(title, list(group))) for title, group in groups}
+
+
+def _trials(tuning: Tuning) -> dict[str, Any]:
+    columns = list(dict.fromkeys(key for row in tuning.rows for key in row))
+    known = {tuning.cost, tuning.objective}
+    measured = [
+        (index, row)
+        for index, row in enumerate(tuning.rows)
+        if all(_number(row.get(key)) for key in known)
+    ]
+    points = [(float(row[tuning.cost]), float(row[tuning.objective])) for _, row in measured]
+    shown = [index for index, _ in measured]
+    winner = shown.index(tuning.winner) if tuning.winner in shown else None
+    plot = scatter(points, tuning.cost, tuning.objective, winner) if points else ""
+    return {"columns": columns, "plot": Markup(plot)}
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested facts as `a.b` keys; lists stay in one cell."""
+    flat: dict[str, Any] = {}
+    for key, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + str(key)] = (
+                json.dumps(value) if isinstance(value, (list, dict)) else value
+            )
+    return flat

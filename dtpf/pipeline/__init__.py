@@ -1,0 +1,1 @@
+"""The stages in order: plan, run, skip what is done, leave receipts."""

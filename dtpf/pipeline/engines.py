@@ -1,0 +1,43 @@
+"""Who does the work of a stage: this process, or a Ray cluster behind the same signatures."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dtpf.caption.config import CaptionConfig
+from dtpf.caption.runner import CaptionReport, caption_pairs
+from dtpf.core.records import Pair
+from dtpf.core.storage.store import Store
+from dtpf.serving.config import ServeConfig
+from dtpf.training.config import ScalingConfig, TrainSpec
+from dtpf.training.group import current_group
+from dtpf.training.run import StepHook, TrainResult, run_training
+from dtpf.tuning.search import OnTrials, SearchTask, Trial, search_in_process
+
+OnCount = Callable[[int, int], None]
+Captioning = Callable[[Sequence[Pair], CaptionConfig, Store, str, str, OnCount], CaptionReport]
+Training = Callable[[TrainSpec, ScalingConfig, StepHook], TrainResult]
+Search = Callable[[SearchTask, OnTrials], list[Trial]]
+Deployment = Callable[[ServeConfig, str], str]
+
+
+@dataclass(frozen=True)
+class Engines:
+    """One function a stage.
+
+    `deploy` takes settings and the store's URI, returns the endpoint's URL; None where a process
+    has nothing that outlives it.
+    """
+
+    caption: Captioning
+    train: Training
+    search: Search
+    deploy: Deployment | None
+
+
+def in_process() -> Engines:
+    """Return engines that need no cluster: one process, one after the other."""
+    return Engines(caption_pairs, _train, search_in_process, None)
+
+
+def _train(spec: TrainSpec, scaling: ScalingConfig, on_step: StepHook) -> TrainResult:
+    return run_training(spec, current_group(), on_step)

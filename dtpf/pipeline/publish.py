@@ -1,0 +1,121 @@
+"""The last stage: publish the winner's bundle, point `current.json` to it, serve it, prove it."""
+
+import tempfile
+from pathlib import Path
+
+import httpx
+
+from dtpf.core.bundle import load_bundle, save_bundle
+from dtpf.core.errors import UserError
+from dtpf.core.fusion import Fuser
+from dtpf.core.records import Pair
+from dtpf.core.storage import keys
+from dtpf.core.storage.keys import StageKeys
+from dtpf.core.storage.receipts import Receipt
+from dtpf.core.storage.store import Store
+from dtpf.core.storage.uri import local_path, read_bytes
+from dtpf.data.images import decode_infrared, decode_visible, encode_png
+from dtpf.pipeline.stages import Context, Outcome
+from dtpf.serving.config import ServeConfig
+
+VERSION_DIGITS = 12
+REQUEST_SECONDS = 120.0
+
+
+def deploy(context: Context, place: StageKeys) -> Outcome:
+    """Publish the winner under the model name of the config, then serve it if an engine can."""
+    plan = context.plan
+    sample = _sample_pair(context)
+    evaluation = plan.need("evaluate")
+    name = plan.config.serve.name
+    uri = _publish(plan.store, name, plan.need("tune"), evaluation, sample)
+    context.console.line(f"published {uri}")
+    outputs = {"model": uri, **evaluation.outputs}
+    if context.engines.deploy is None:
+        return Outcome(outputs)
+    url = context.engines.deploy(plan.config.serve, plan.store.uri)
+    milliseconds = _prove(url, plan.config.serve, sample, uri)
+    context.console.line(f"one real request answered in {milliseconds:.0f} ms")
+    command = f"{curl_line(url, sample)}"
+    return Outcome(
+        {**outputs, "url": url, "curl": command}, {"first_request_ms": round(milliseconds, 1)}
+    )
+
+
+def _sample_pair(context: Context) -> Pair:
+    pairs = context.pairs()
+    for split in ("test", "val", "train"):
+        for pair in pairs:
+            if pair.split == split:
+                return pair
+    raise UserError("the index is empty; there is nothing to show")
+
+
+def _publish(store: Store, name: str, tune: Receipt, evaluation: Receipt, sample: Pair) -> str:
+    """Write the bundle below `models/<name>/<version>` and move `current.json` to it."""
+    winner = load_bundle(store.uri_of(tune.outputs["bundle"]))
+    version = winner.sha256[:VERSION_DIGITS]
+    prefix = keys.model_prefix(name, version)
+    seen, heat = read_bytes(sample.visible_uri), read_bytes(sample.infrared_uri)
+    visible = decode_visible(seen, sample.visible_uri)
+    infrared = decode_infrared(heat, sample.infrared_uri)
+    pictures = {
+        "visible.png": encode_png(visible),
+        "infrared.png": encode_png(infrared),
+        "fused.png": encode_png(Fuser(winner).fuse(visible, infrared)),
+    }
+    save_bundle(
+        store,
+        prefix,
+        winner.model,
+        provenance={**winner.provenance, "evaluation": evaluation.fingerprint},
+        metrics=evaluation.metrics,
+        samples=pictures,
+    )
+    uri = store.uri_of(prefix)
+    current = {"name": name, "version": version, "uri": uri, "sha256": winner.sha256}
+    store.write_json(keys.current_key(name), current)
+    return uri
+
+
+def _prove(url: str, config: ServeConfig, sample: Pair, model_uri: str) -> float:
+    """Send one real request; returns its milliseconds.
+
+    Raises:
+        UserError: the endpoint does not answer with a picture by the published model.
+    """
+    files = {
+        "visible": ("visible", read_bytes(sample.visible_uri)),
+        "infrared": ("infrared", read_bytes(sample.infrared_uri)),
+    }
+    try:
+        answer = httpx.post(f"{url}/fuse", files=files, timeout=REQUEST_SECONDS, trust_env=False)
+    except httpx.HTTPError as error:
+        raise UserError(f"{url}/fuse: no answer ({error}); see the log of the replica") from None
+    if answer.status_code != httpx.codes.OK:
+        raise UserError(f"{url}/fuse: status {answer.status_code}: {answer.text[:300]}")
+    decode_visible(answer.content, f"{url}/fuse")
+    version = answer.headers.get("x-model-version", "")
+    if version != model_uri.rpartition("/")[2]:
+        raise UserError(f"{url}/fuse: answered by model {version}, expected {model_uri}")
+    return answer.elapsed.total_seconds() * 1000.0
+
+
+def curl_line(url: str, pair: Pair) -> str:
+    """Return a command that fuses a pair at the endpoint; works when pasted on this machine."""
+    visible, infrared = (
+        _on_disk(uri, f"{pair.pair_id}-{side}")
+        for uri, side in ((pair.visible_uri, "visible"), (pair.infrared_uri, "infrared"))
+    )
+    return f"curl -sS -F visible=@'{visible}' -F infrared=@'{infrared}' {url}/fuse -o fused.png"
+
+
+def _on_disk(uri: str, name: str) -> Path:
+    path = local_path(uri)
+    if path is not None:
+        return path
+    folder = Path(tempfile.gettempdir()) / "dtpf-example"
+    folder.mkdir(exist_ok=True)
+    copy = folder / f"{name.replace('/', '_')}{Path(uri).suffix}"
+    copy.write_bytes(read_bytes(uri))
+    return copy

@@ -1,0 +1,90 @@
+"""Full configurations as functions, named for size and hardware.
+
+A recipe is where a run starts; `--set a.b=value` changes single settings of it.
+"""
+
+from collections.abc import Callable
+
+from dtpf.caption.config import CaptionConfig
+from dtpf.core.errors import UserError
+from dtpf.core.models import PRESETS
+from dtpf.data.index import DataConfig
+from dtpf.pipeline.config import PipelineConfig, StudentConfig, TeacherConfig
+from dtpf.serving.config import ServeConfig
+from dtpf.training.config import ScalingConfig, TrainConfig
+from dtpf.tuning.config import TuneConfig, TuneResources
+
+
+def tiny_cpu() -> PipelineConfig:
+    """Every stage small: minutes on two cores. The pictures are honest, not competitive."""
+    train = TrainConfig(
+        steps=160,
+        batch=4,
+        crop=64,
+        learning_rate=1e-3,
+        warmup=10,
+        validate_every=80,
+        checkpoint_every=20,
+    )
+    return PipelineConfig(
+        run="tiny",
+        data=DataConfig(),
+        caption=CaptionConfig(),
+        teacher=TeacherConfig(model=PRESETS["teacher_tiny"], train=train),
+        student=StudentConfig(model=PRESETS["student_tiny"], train=train),
+        # A tiny teacher leaves no room for a tenth of it.
+        tune=TuneConfig(trials=4, steps=40, rounds=2, max_parameter_share=0.6),
+        serve=ServeConfig(num_cpus=0.5),
+        scaling=ScalingConfig(workers=2),
+        tune_resources=TuneResources(concurrent=2),
+    )
+
+
+def student_4m_1gpu() -> PipelineConfig:
+    """The paper's sizes on one CUDA GPU."""
+    return _paper(ScalingConfig(workers=1, gpu=True, cpus_per_worker=4), batch=4)
+
+
+def student_4m_8x4090() -> PipelineConfig:
+    """The paper's sizes on eight RTX 4090, one worker each."""
+    return _paper(ScalingConfig(workers=8, gpu=True, cpus_per_worker=4), batch=32)
+
+
+def _paper(scaling: ScalingConfig, batch: int) -> PipelineConfig:
+    # 500 epochs over the 1083 training pairs of MSRS at batch 4, as in the paper.
+    steps = 500 * 1083 // batch
+    train = TrainConfig(
+        steps=steps,
+        batch=batch,
+        learning_rate=1e-4,
+        precision="bfloat16",
+        validate_every=steps // 50,
+        checkpoint_every=1000,
+    )
+    return PipelineConfig(
+        run="paper",
+        data=DataConfig(),
+        caption=CaptionConfig(encoder="open_clip"),
+        teacher=TeacherConfig(model=PRESETS["teacher_40m"], train=train),
+        student=StudentConfig(model=PRESETS["student_4m"], train=train),
+        tune=TuneConfig(steps=5000),
+        serve=ServeConfig(num_gpus=0.25),
+        scaling=scaling,
+        tune_resources=TuneResources(concurrent=2 * scaling.workers, gpus_per_trial=0.5),
+    )
+
+
+RECIPES: dict[str, Callable[[], PipelineConfig]] = {
+    recipe.__name__: recipe for recipe in (tiny_cpu, student_4m_1gpu, student_4m_8x4090)
+}
+
+
+def recipe(name: str) -> PipelineConfig:
+    """Return the configuration of that name.
+
+    Raises:
+        UserError: there is no such recipe; lists those that exist.
+    """
+    if name not in RECIPES:
+        raise UserError(f"--recipe {name}: unknown; known: {', '.join(RECIPES)}")
+    return RECIPES[name]()

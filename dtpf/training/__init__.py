@@ -1,0 +1,1 @@
+"""Training: tasks, loop, checkpoints; Ray Train behind `on_ray.py`."""

@@ -1,0 +1,90 @@
+"""Settings of a training run."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from dtpf.core.config import Config
+from dtpf.core.losses import DistillLossConfig, LossConfig
+from dtpf.core.models import ModelConfig
+from dtpf.core.ops.pixels import Scaling
+
+TaskName = Literal["teacher", "student"]
+
+
+class TrainConfig(Config):
+    """How long and how a network is trained. Everything here is part of the fingerprint.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: crops of one step over all workers together.
+        crop: side of the square crops, pixels.
+        learning_rate: peak of the schedule (linear warm-up, then cosine to zero).
+        warmup: steps of the warm-up.
+        weight_decay: of AdamW.
+        gradient_clip: largest norm of the gradient.
+        precision: `bfloat16` runs the network under autocast.
+        seed: of the initial weights, the order of pairs, crops and flips.
+        validate_every: steps between validations; the last step always validates.
+        checkpoint_every: steps between checkpoints.
+        keep: how many of the latest checkpoints stay.
+    """
+
+    steps: int = Field(default=2000, ge=1)
+    batch: int = Field(default=4, ge=1)
+    crop: int = Field(default=128, ge=16)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    warmup: int = Field(default=100, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    gradient_clip: float = Field(default=1.0, gt=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    validate_every: int = Field(default=500, ge=1)
+    checkpoint_every: int = Field(default=200, ge=1)
+    keep: int = Field(default=2, ge=1)
+
+
+class ScalingConfig(Config):
+    """Where a run happens. Not part of the fingerprint: the result is the same up to rounding.
+
+    Attributes:
+        workers: processes of data-parallel training; `batch` is shared among them.
+        gpu: one GPU a worker with nccl; otherwise CPUs with gloo.
+        cpus_per_worker: what Ray reserves, and how many threads a CPU worker uses.
+        max_failures: how often a run starts again from its last checkpoint after lost workers.
+    """
+
+    workers: int = Field(default=1, ge=1)
+    gpu: bool = False
+    cpus_per_worker: int = Field(default=1, ge=1)
+    max_failures: int = Field(default=3, ge=0)
+
+
+class TrainSpec(Config):
+    """All that a training process needs to know; it travels to workers as JSON.
+
+    Attributes:
+        task: `teacher` trains with text, `student` is distilled from `teacher_bundle`.
+        store: root URI.
+        root: prefix of the stage in the store (checkpoints, logs, bundle).
+        pairs: key of the index.
+        captions: prefix of the caption shards.
+        embeddings: prefix of the embedding shards.
+        infrared_scaling: how 16-bit infrared is brought to [0, 1].
+        teacher_bundle: prefix of the teacher's bundle, for the student.
+        provenance: what the bundle's card says of its origin.
+    """
+
+    task: TaskName
+    model: ModelConfig
+    loss: LossConfig
+    distill: DistillLossConfig = DistillLossConfig()
+    train: TrainConfig
+    store: str
+    root: str
+    pairs: str
+    captions: str
+    embeddings: str
+    infrared_scaling: Scaling = "percentile"
+    teacher_bundle: str | None = None
+    provenance: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,137 @@
+"""What is trained: a task holds the trainable module and turns a batch into named losses.
+
+Teacher and student differ by task and config alone; loop and checkpoints are the same.
+Legend: B = batch, H, W = height and width, D = text width.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dtpf.core.losses import (
+    DistillLossConfig,
+    FeatureProjection,
+    LossConfig,
+    distillation_total,
+    feature_loss,
+    fusion_terms,
+    result_loss,
+    weighted_total,
+    weights_for,
+)
+from dtpf.core.models import FusionNet, ModelConfig
+
+
+@dataclass(frozen=True)
+class TrainBatch:
+    """Crops of one step on one worker, with the loss weights that each pair's text asks for.
+
+    Images are float32 in [0, 1]; guides are the clean versions where known, else the inputs.
+    """
+
+    pair_ids: tuple[str, ...]
+    visible_B3HW: Tensor
+    infrared_B1HW: Tensor
+    visible_guide_B3HW: Tensor
+    infrared_guide_B1HW: Tensor
+    text_BD: Tensor
+    weights: Mapping[str, Tensor]
+
+    def to(self, device: torch.device) -> "TrainBatch":
+        """Return the batch on a device."""
+        return TrainBatch(
+            self.pair_ids,
+            self.visible_B3HW.to(device),
+            self.infrared_B1HW.to(device),
+            self.visible_guide_B3HW.to(device),
+            self.infrared_guide_B1HW.to(device),
+            self.text_BD.to(device),
+            {name: value.to(device) for name, value in self.weights.items()},
+        )
+
+
+class Task(nn.Module):
+    """A trainable module and its loss.
+
+    `network` is what is shipped; `trainable` is what the optimiser sees (it may hold helpers,
+    such as projections); `forward` returns the loss of each sample and the named terms, (B,) each.
+    Only `trainable` is wrapped for data-parallel training, and only it is saved.
+    """
+
+    network: FusionNet
+    trainable: nn.Module
+
+    def forward(self, batch: TrainBatch, trainable: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run `trainable` (wrapped or not) on a batch."""
+        raise NotImplementedError
+
+
+class FusionTask(Task):
+    """Train a network on the fusion loss, equation (12); with text if its config has it."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        self.network = self.trainable = FusionNet(model)
+
+    def forward(self, batch: TrainBatch, trainable: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted fusion loss (B,) and its unweighted terms."""
+        text = batch.text_BD if self.network.config.text else None
+        fused = trainable(batch.visible_B3HW, batch.infrared_B1HW, text)
+        terms = fusion_terms(fused.float(), batch.visible_guide_B3HW, batch.infrared_guide_B1HW)
+        return weighted_total(terms, batch.weights), terms
+
+
+class ProjectedStudent(nn.Module):
+    """A student with the learned projections of the teacher's features, equation (17).
+
+    One module, so that data-parallel training sees all trainable parameters in one forward.
+    """
+
+    def __init__(self, student: FusionNet, teacher_widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.student = student
+        self.projection = FeatureProjection(teacher_widths, student.config.feature_widths)
+
+    def forward(
+        self, visible: Tensor, infrared: Tensor, teacher_features: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return the fused image, the student's features and the projected teacher's."""
+        fused, features = self.student(visible, infrared, None, return_features=True)
+        return fused, features, self.projection(teacher_features)
+
+
+class DistillTask(Task):
+    """Distil a text-free student from a frozen teacher, equation (19)."""
+
+    def __init__(
+        self, model: ModelConfig, teacher: FusionNet, loss: LossConfig, distill: DistillLossConfig
+    ) -> None:
+        super().__init__()
+        self.network = FusionNet(model)
+        self.trainable = ProjectedStudent(self.network, teacher.config.feature_widths)
+        self.distill = distill
+        self.base_weights = weights_for((), loss).as_dict()
+        # In a tuple the teacher is no submodule: never wrapped, never saved, never set to train.
+        self._frozen = (teacher.eval().requires_grad_(False),)
+
+    @property
+    def teacher(self) -> FusionNet:
+        """The frozen teacher."""
+        return self._frozen[0]
+
+    def forward(self, batch: TrainBatch, trainable: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return L_distill (B,) and its terms; L_base has the fixed weights of the loss config."""
+        seen, heat = batch.visible_B3HW, batch.infrared_B1HW
+        text = batch.text_BD if self.teacher.config.text else None
+        with torch.no_grad():
+            goal, goal_features = self.teacher(seen, heat, text, return_features=True)
+        fused, features, projected = trainable(seen, heat, goal_features)
+        terms = fusion_terms(fused.float(), batch.visible_guide_B3HW, batch.infrared_guide_B1HW)
+        fixed = {name: seen.new_tensor(value) for name, value in self.base_weights.items()}
+        base = weighted_total(terms, fixed)
+        feature = feature_loss(features, projected, self.distill.distance)
+        result = result_loss(fused.float(), goal.float())
+        total = distillation_total(base, feature, result, self.distill)
+        return total, {"base": base, "feature": feature, "result": result, **terms}

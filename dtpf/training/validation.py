@@ -1,0 +1,75 @@
+"""Fusion metrics on the validation split, shared among the workers."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from dtpf.core.fusion import fuse_tensors
+from dtpf.core.metrics import score
+from dtpf.core.models import FusionNet
+from dtpf.data.dataset import PairDataset
+from dtpf.data.texts import Texts
+from dtpf.training.group import Group
+
+VALIDATION_METRICS: Final = ("VIF", "Qabf", "SSIM")
+
+
+class Validator:
+    """Scores a network on whole validation pairs against their guides.
+
+    The metrics are those over which retention is defined.
+    """
+
+    def __init__(self, dataset: PairDataset, texts: Texts) -> None:
+        self._dataset = dataset
+        self._texts = texts
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def scores(self, network: FusionNet, group: Group) -> dict[str, float]:
+        """Return the mean of each metric over the split; the same numbers in every process."""
+        was_training = network.training
+        network.eval()
+        sums = torch.zeros(len(VALIDATION_METRICS), dtype=torch.float64, device=group.device)
+        for index in range(group.rank, len(self._dataset), group.world):
+            sums += self._score(network, index, group.device)
+        network.train(was_training)
+        means = group.sum(sums) / max(len(self._dataset), 1)
+        return dict(zip(VALIDATION_METRICS, means.tolist(), strict=True))
+
+    def picture(self, network: FusionNet, group: Group, index: int = 0) -> Tensor:
+        """Return visible, infrared and fused side by side (3, H, 3W) in [0, 1]."""
+        seen, heat, fused = self._fuse(network, index, group.device)
+        return torch.cat([seen[0], heat[0].expand(3, -1, -1), fused[0]], dim=2).cpu()
+
+    def _fuse(
+        self, network: FusionNet, index: int, device: torch.device
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        item = self._dataset[index]
+        seen, heat = item.visible[None].to(device), item.infrared[None].to(device)
+        text = self._text(item.pair_id, device) if network.config.text else None
+        return seen, heat, fuse_tensors(network, seen, heat, text)
+
+    def _score(self, network: FusionNet, index: int, device: torch.device) -> Tensor:
+        _, _, fused = self._fuse(network, index, device)
+        item = self._dataset[index]
+        guides = item.visible_guide[None].to(device), item.infrared_guide[None].to(device)
+        found = score(fused, *guides, names=VALIDATION_METRICS)
+        return torch.stack([found[name].double().squeeze() for name in VALIDATION_METRICS])
+
+    def _text(self, pair_id: str, device: torch.device) -> Tensor:
+        return torch.from_numpy(self._texts[pair_id][1])[None].to(device)
+
+
+def retention(student: dict[str, float], teacher: dict[str, float], names: Sequence[str]) -> float:
+    """Return the student's mean share of the teacher's scores; 1.0 is as good as the teacher.
+
+    Raises:
+        ValueError: the teacher has a score of zero or below, so that a share means nothing.
+    """
+    if any(teacher[name] <= 0 for name in names):
+        raise ValueError(f"teacher scores must be positive, got {teacher}")
+    return sum(student[name] / teacher[name] for name in names) / len(names)

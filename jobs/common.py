@@ -1,0 +1,150 @@
+"""What all jobs share: options, the plan, engines, and how errors end a job.
+
+Every job takes the same options, so that a stage run alone finds the results of the others.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from dtpf.core.config import apply_overrides
+from dtpf.core.errors import UserError
+from dtpf.core.models import FusionNet, count_parameters
+from dtpf.core.storage.receipts import Receipt
+from dtpf.core.storage.store import Store
+from dtpf.core.storage.uri import normalise_uri
+from dtpf.pipeline.config import PipelineConfig
+from dtpf.pipeline.console import Console
+from dtpf.pipeline.engines import Engines, in_process
+from dtpf.pipeline.plan import STAGES, TITLES, Plan
+from dtpf.pipeline.runner import run_stages
+from dtpf.pipeline.stages import Context
+from dtpf.recipes import recipe as find_recipe
+
+DEFAULT_STORE = ".dtpf/store"
+
+Recipe = Annotated[str, typer.Option("--recipe", help="Configuration to start from.")]
+Data = Annotated[
+    str | None, typer.Option("--data", help="Folder or s3:// prefix of pairs; default: synthetic.")
+]
+StoreUri = Annotated[str, typer.Option("--store", help="Root of all results: path or s3://...")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY=VALUE, such as teacher.train.steps=200.")
+]
+Force = Annotated[
+    str | None, typer.Option("--force", help="Stage to redo, and all that follow from it.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; touch nothing.")]
+Strict = Annotated[bool, typer.Option("--strict", help="A pair that cannot be used is an error.")]
+Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray or endpoint.")]
+
+
+def run_job(stages: Sequence[str]) -> None:
+    """Be the command line of a job that runs `stages`; ends the process with the exit code."""
+
+    def command(
+        recipe: Recipe = "tiny_cpu",
+        data: Data = None,
+        store: StoreUri = DEFAULT_STORE,
+        settings: Settings = None,
+        force: Force = None,
+        dry_run: DryRun = False,
+        strict: Strict = False,
+        local: Local = False,
+    ) -> None:
+        try:
+            config = resolve_config(recipe, data, settings or [], strict)
+            _execute(Plan(config, Store(store)), stages, force, dry_run, local)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            raise typer.Exit(2) from None
+
+    typer.run(command)
+
+
+def resolve_config(
+    recipe: str, data: str | None, settings: Sequence[str], strict: bool
+) -> PipelineConfig:
+    """Return the recipe with the options applied; `--set` has the last word."""
+    config = find_recipe(recipe)
+    if data is not None:
+        source = normalise_uri(data)
+        name = source.rstrip("/").rpartition("/")[2]
+        config = _updated(config, "data", {"source": source, "name": name})
+    if strict:
+        config = _updated(config, "data", {"strict": True})
+    return apply_overrides(config, settings)
+
+
+def _updated(config: PipelineConfig, section: str, values: dict[str, Any]) -> PipelineConfig:
+    return apply_overrides(
+        config, [f"{section}.{name}={json.dumps(value)}" for name, value in values.items()]
+    )
+
+
+def _execute(
+    plan: Plan, stages: Sequence[str], force: str | None, dry_run: bool, local: bool
+) -> None:
+    console = Console()
+    if dry_run:
+        return describe(plan, stages, console)
+    plan.store.check_writable()
+    if force is not None:
+        console.line(f"redoing: {', '.join(plan.forget(force))}")
+    engines = in_process() if local else _on_ray(plan, stages)
+    receipts = run_stages(Context(plan, engines, console), stages)
+    _summary(plan, receipts)
+    return None
+
+
+def describe(plan: Plan, stages: Sequence[str], console: Console) -> None:
+    """Print the resolved config, parameter counts, and per stage what would happen."""
+    config = plan.config
+    print(json.dumps(config.as_dict(), indent=2))
+    for name, model in (("teacher", config.teacher.model), ("student", config.student.model)):
+        print(f"{name}: {count_parameters(FusionNet(model)):,} parameters")
+    print(f"store: {plan.store.uri}")
+    for number, name in enumerate(STAGES, 1):
+        if name not in stages:
+            continue
+        console.stage(number, len(STAGES), name, TITLES[name])
+        step = plan.step(name)
+        if step is None:
+            console.line("would run; its key follows from the result of the stage before")
+        elif step.receipt is not None:
+            console.line(f"would skip: {step.keys.root} is complete")
+        else:
+            console.line(f"would write {step.keys.root}/")
+
+
+def _on_ray(plan: Plan, stages: Sequence[str]) -> Engines:
+    """Join or start a cluster; only here does a job import Ray."""
+    if not os.environ.get("RAY_ADDRESS"):
+        # Ray reads this when it is imported: a cluster of its own listens on loopback alone.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    from dtpf import on_ray
+    from dtpf.caption.on_ray import caption_pairs
+    from dtpf.serving.on_ray import check_address, deploy
+    from dtpf.training.on_ray import train_on_ray
+    from dtpf.tuning.on_ray import search_on_ray
+
+    on_ray.connect()
+    if "deploy" in stages:
+        check_address(plan.config.serve)
+    return Engines(caption_pairs, train_on_ray, search_on_ray, deploy)
+
+
+def _summary(plan: Plan, receipts: dict[str, Receipt]) -> None:
+    if "evaluate" in receipts:
+        outputs = receipts["evaluate"].outputs
+        print("\n" + plan.store.read_bytes(outputs["table"]).decode())
+        print(f"report    {plan.store.uri_of(outputs['report'])}")
+    if "deploy" in receipts:
+        outputs = receipts["deploy"].outputs
+        print(f"model     {outputs['model']}")
+        if "url" in outputs:
+            print(f"endpoint  {outputs['url']}\ntry it    {outputs['curl']}")

@@ -1,0 +1,165 @@
+"""The endpoint on a real Ray Serve: one life from the first deployment to the shutdown."""
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import ray
+import torch
+
+from dtpf.core.bundle import save_bundle
+from dtpf.core.errors import UserError
+from dtpf.core.models import build
+from dtpf.core.storage.keys import current_key, model_prefix
+from dtpf.core.storage.store import Store
+from dtpf.serving.config import ServeConfig
+from tests.conftest import free_port
+from tests.serving.fakes import infrared_png, visible_png
+
+pytestmark = pytest.mark.ray
+
+
+def publish(store: Store, seed: int) -> str:
+    """Publish an untrained student; returns its version."""
+    torch.manual_seed(seed)
+    version, name = f"v{seed}", "student"
+    prefix = model_prefix(name, version)
+    sha256 = save_bundle(store, prefix, build("student_tiny"), provenance={"seed": seed})
+    document = {"name": name, "version": version, "uri": store.uri_of(prefix), "sha256": sha256}
+    store.write_json(current_key(name), document)
+    return version
+
+
+@pytest.fixture
+def served(ray_cluster, tmp_path) -> Iterator[tuple[Store, ServeConfig]]:
+    from dtpf.serving import on_ray
+
+    yield Store(tmp_path), ServeConfig(port=free_port(), num_cpus=0.5, max_body_bytes=100_000)
+    on_ray.shutdown()
+
+
+def post(url: str, **changes: bytes) -> httpx.Response:
+    files = {"visible": visible_png(), "infrared": infrared_png()} | changes
+    return httpx.post(f"{url}/fuse", files=files, timeout=60, trust_env=False)
+
+
+def get(url: str) -> httpx.Response:
+    return httpx.get(url, timeout=60, trust_env=False)
+
+
+class Load:
+    """Keeps one request under way and counts (status, model version)."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.answers: Counter[tuple[int, str]] = Counter()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            answer = post(self.url)
+            self.answers[answer.status_code, answer.headers.get("X-Model-Version", "")] += 1
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stop.set()
+        self._thread.join(60)
+
+
+def test_busy_port_is_named_before_serve_starts(served):
+    from dtpf.serving import on_ray
+
+    store, config = served
+    publish(store, 1)
+    with (
+        socket.create_server((config.host, config.port)),
+        pytest.raises(UserError, match=f"127.0.0.1:{config.port}.*choose another port"),
+    ):
+        on_ray.deploy(config, store.uri)
+    assert on_ray.status()["status"] == "NOT_RUNNING"
+
+
+def test_store_without_a_model_is_named(served):
+    from dtpf.serving import on_ray
+
+    store, config = served
+    with pytest.raises(UserError, match=r"models/student/current\.json"):
+        on_ray.deploy(config, store.uri)
+    assert on_ray.status()["status"] == "NOT_RUNNING"
+
+
+def test_life_of_an_endpoint(served):
+    from dtpf.serving import on_ray
+
+    store, config = served
+    first = publish(store, 1)
+    url = on_ray.deploy(config, store.uri)
+    assert url == f"http://127.0.0.1:{config.port}"
+    assert on_ray.status() == {"status": "RUNNING", "message": "", "replicas": {"RUNNING": 1}}
+    check_answers(url, first)
+    replica = check_changes_over(url, store, config)
+    check_refusals(url, store, config)
+    assert replica_ids() == replica
+
+
+def check_answers(url: str, version: str) -> None:
+    answer = post(url)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/png")
+    assert answer.headers["X-Model-Version"] == version
+    assert len(answer.headers.get_list("X-Request-Id")) == 1
+    assert get(f"{url}/v1/model").json()["version"] == version
+    assert "<!doctype html>" in get(url).text
+    bad = post(url, visible=b"no image")
+    assert (bad.status_code, bad.json()["field"]) == (422, "visible")
+    large = post(url, visible=bytes(200_000))
+    assert (large.status_code, large.headers["Content-Type"]) == (413, "application/problem+json")
+
+
+def check_changes_over(url: str, store: Store, config: ServeConfig) -> set[str]:
+    """A new winner replaces the old one under load, without restart and without a lost request."""
+    from dtpf.serving import on_ray
+
+    before = replica_ids()
+    assert len(before) == 1
+    with Load(url) as load:
+        second = publish(store, 2)
+        assert on_ray.deploy(config, store.uri) == url
+        assert post(url).headers["X-Model-Version"] == second
+    assert {status for status, _ in load.answers} == {200}
+    assert {version for _, version in load.answers} <= {"v1", "v2"}
+    assert replica_ids() == before
+    return before
+
+
+def check_refusals(url: str, store: Store, config: ServeConfig) -> None:
+    """What cannot be served leaves the endpoint as it is."""
+    from ray import serve
+
+    from dtpf.serving import on_ray
+
+    good = on_ray.read_current(store.uri, "student")
+    unfit = good.model_copy(update={"version": "v3", "sha256": "0" * 64})
+    serve.run(on_ray.application(config, unfit), name=on_ray.APP_NAME)  # past deploy's own check
+    assert post(url).headers["X-Model-Version"] == "v2"
+    store.write_bytes(f"{model_prefix('student', publish(store, 4))}/model.safetensors", b"junk")
+    with pytest.raises(UserError, match="v4"):
+        on_ray.deploy(config, store.uri)
+    publish(store, 5)
+    elsewhere = config.model_copy(update={"port": free_port()})
+    with pytest.raises(UserError, match="runs already, at another address"):
+        on_ray.deploy(elsewhere, store.uri)
+    assert post(url).headers["X-Model-Version"] == "v2"
+    assert on_ray.status()["status"] == "RUNNING"
+
+
+def replica_ids() -> set[str]:
+    """Return the names of the replicas' actors; each start of a replica makes a new one."""
+    named = ray.util.list_named_actors(all_namespaces=True)
+    return {actor["name"] for actor in named if "REPLICA" in actor["name"]}
