@@ -106,6 +106,18 @@ def read_current(store_uri: str, name: str) -> CurrentModel:
     return CurrentModel.parse(store.read_bytes(key), store.uri_of(key))
 
 
+def check_address(config: ServeConfig) -> None:
+    """Refuse an address that `deploy` could not use; cheap, so ask before long work.
+
+    Raises:
+        UserError: the port is busy, or Serve already runs at another address.
+    """
+    if serve.status().proxies:
+        _check_same_address(config)
+    else:
+        check_free(config.host, config.port)
+
+
 def status() -> dict[str, Any]:
     """Return the application's status, its message and its replicas by state."""
     application = serve.status().applications.get(APP_NAME)
@@ -126,10 +138,9 @@ def shutdown() -> None:
 
 def _start(config: ServeConfig) -> None:
     """Start Serve's HTTP proxy at the configured address, unless it listens there already."""
+    check_address(config)
     if serve.status().proxies:
-        _check_same_address(config)
         return
-    check_free(config.host, config.port)
     serve.start(
         proxy_location=ProxyLocation.HeadOnly,
         http_options=HTTPOptions(

@@ -1,14 +1,11 @@
 """The warm part of a road scene: cars, pedestrians, and what hides them from the visible camera."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 
 from dtpf.data.scenes.backdrop import Weather, paint_leaves
-from dtpf.data.scenes.canvas import Canvas, Color, Points, Region
+from dtpf.data.scenes.canvas import Array, Canvas, Color, Points, Region
 
-Hiding = Literal["darkness", "smoke", "leaves", "glare"]
+HIDINGS = ("darkness", "smoke", "leaves", "glare")
 
 _PAINTS: tuple[Color, ...] = (
     (0.70, 0.70, 0.72),
@@ -27,14 +24,6 @@ _CLOTHES: tuple[Color, ...] = (
     (0.12, 0.12, 0.13),
     (0.70, 0.55, 0.15),
 )
-
-
-@dataclass(frozen=True)
-class Target:
-    """A warm body that the visible image hides; box = (left, top, right, bottom) in pixels."""
-
-    hidden_by: Hiding
-    box: tuple[int, int, int, int]
 
 
 def paint_car(
@@ -110,8 +99,8 @@ def paint_pedestrian(
     z: float,
     rng: np.random.Generator,
     seen: float = 1.0,
-) -> tuple[np.ndarray, tuple[float, float, float, float]]:
-    """Paint a walking person; return its coverage (H, W) and its box in pixels.
+) -> Array:
+    """Paint a walking person; return its coverage (H, W).
 
     `seen` below 1 blends the visible body into its surroundings (unlit, dark clothes); the
     infrared body is always there: bare head and hands warmest, clothes a little cooler.
@@ -166,44 +155,53 @@ def paint_pedestrian(
     )
     hair = canvas.ellipse(base[0], base[1] - (tall - 0.07) * metre, 0.85 * radius, 0.6 * radius)
     canvas.paint(hair.scaled(seen), (0.08, 0.06, 0.05))
-    half = 0.36 * metre
-    return cover, (base[0] - half, base[1] - tall * metre, base[0] + half, base[1])
+    return cover
 
 
 def paint_hidden(
-    canvas: Canvas, weather: Weather, x: float, z: float, hiding: Hiding, rng: np.random.Generator
-) -> Target | None:
-    """Paint a pedestrian that the visible image hides; None if it falls outside the image."""
+    canvas: Canvas, weather: Weather, x: float, z: float, hiding: str, rng: np.random.Generator
+) -> None:
+    """Paint a pedestrian and one of HIDINGS over it, and enter it among the targets."""
     seen = {"darkness": 0.15, "glare": 0.2}.get(hiding, 1.0)
-    cover, (left, top, right, low) = paint_pedestrian(canvas, weather, x, z, rng, seen)
-    metre, middle = canvas.scale(z), ((left + right) / 2, (top + low) / 2)
+    cover = paint_pedestrian(canvas, weather, x, z, rng, seen)
+    metre, (column, foot) = canvas.scale(z), canvas.project(x, 0, z)
+    middle = (column, foot - 0.87 * metre)
     if hiding == "leaves":
-        for share in (-0.35, 0.30):
-            bush = canvas.blob(
-                middle[0] + share * metre, middle[1] + 0.2 * metre, 0.75 * metre, 1.05 * metre
-            )
-            behind = canvas.warmth[bush.window].copy()
-            paint_leaves(canvas, weather, bush)
-            # Leaves are thin: most of the heat behind them still reaches the camera through gaps.
-            canvas.paint(bush.scaled(0.75), warmth=behind)
+        _paint_bush(canvas, weather, column, foot, metre)
     elif hiding == "smoke":
-        bright = 0.62 if weather.lighting == "day" else 0.45
-        for _ in range(5):
-            dx, dy = rng.uniform(-0.8, 0.8) * metre, rng.uniform(-0.7, 0.4) * metre
-            puff = canvas.blob(middle[0] + dx, middle[1] + dy, 1.1 * metre, 0.95 * metre)
-            canvas.paint(puff.scaled(0.72), (bright, bright, bright * 1.03))
+        _paint_smoke(canvas, weather, middle, metre, rng)
     elif hiding == "glare":
-        lamp = canvas.ellipse(
-            middle[0] + 0.2 * metre, middle[1] - 0.1 * metre, 0.42 * metre, 0.42 * metre
-        )
+        _paint_glare(canvas, middle, metre)
+    canvas.targets.append((hiding, cover))
+
+
+def _paint_bush(canvas: Canvas, weather: Weather, x: float, foot: float, metre: float) -> None:
+    for share in (-0.35, 0.30):
+        bush = canvas.blob(x + share * metre, foot - 0.85 * metre, 0.70 * metre, 0.95 * metre)
+        behind = canvas.warmth[bush.window].copy()
+        paint_leaves(canvas, weather, bush)
+        # Leaves are thin: most of the heat behind them still reaches the camera through gaps.
+        canvas.paint(bush.scaled(0.75), warmth=behind)
+
+
+def _paint_smoke(
+    canvas: Canvas,
+    weather: Weather,
+    middle: tuple[float, float],
+    metre: float,
+    rng: np.random.Generator,
+) -> None:
+    """Long infrared waves pass through smoke, so it is painted in the visible spectrum alone."""
+    gray = 0.62 if weather.lighting == "day" else 0.45
+    for _ in range(5):
+        x = middle[0] + rng.uniform(-0.8, 0.8) * metre
+        y = middle[1] + rng.uniform(-0.7, 0.4) * metre
+        puff = canvas.blob(x, y, 1.1 * metre, 0.95 * metre)
+        canvas.paint(puff.scaled(0.72), (gray, gray, gray * 1.03))
+
+
+def _paint_glare(canvas: Canvas, middle: tuple[float, float], metre: float) -> None:
+    for side in (-0.3, 0.3):
+        x, y = middle[0] + side * metre, middle[1] + 0.1 * metre
+        lamp = canvas.ellipse(x, y, 0.22 * metre, 0.18 * metre)
         canvas.paint(lamp, (0.9, 0.9, 0.9), light=(9.0, 8.6, 7.6))
-    return _target(canvas, cover, hiding)
-
-
-def _target(canvas: Canvas, cover: np.ndarray, hiding: Hiding) -> Target | None:
-    rows, columns = np.nonzero(cover > 0.5)
-    if rows.size < 40:
-        return None
-    canvas.targets.append(cover)
-    box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-    return Target(hiding, box)

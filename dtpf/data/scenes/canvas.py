@@ -5,13 +5,14 @@ columns of the canvas, h, w = those of one window of it.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # float32 wherever it is stored
 Window = tuple[slice, slice]
 Points = list[tuple[float, float]]
 Color = tuple[float, float, float]
@@ -37,8 +38,8 @@ class Canvas:
     """What the two cameras will see: reflectance and own light (H, W, 3), warmth (H, W).
 
     Reflectance and warmth lie in [0, 1]; warmth is what the infrared camera shows. `lamps` holds
-    the pools of light of the scene as (x, y, radius, strength) in pixels. `targets` collects the
-    coverage of the warm bodies that the visible image hides.
+    the pools of light of the scene as (x, y, radius, strength) in pixels. `targets` collects, for
+    warm bodies that the visible image hides, by what they are hidden and their coverage (H, W).
     """
 
     height: int
@@ -51,7 +52,7 @@ class Canvas:
     light: Array = field(init=False)
     warmth: Array = field(init=False)
     lamps: list[tuple[float, float, float, float]] = field(default_factory=list)
-    targets: list[Array] = field(default_factory=list)
+    targets: list[tuple[str, Array]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.reflectance = np.zeros((self.height, self.width, 3), np.float32)
@@ -124,7 +125,8 @@ class Canvas:
     ) -> None:
         """Cover a region with a reflectance and its own light, and with a warmth.
 
-        `color` None leaves the visible spectrum as it is, `warmth` None the infrared one.
+        `color` None leaves the visible spectrum as it is, `warmth` None the infrared one. What
+        covers a target in the infrared spectrum too takes it away from the targets.
         """
         cover = region.coverage
         if color is not None:
@@ -134,6 +136,8 @@ class Canvas:
         if warmth is not None:
             part = self.warmth[region.window]
             part += cover * (np.asarray(warmth, np.float32) - part)
+            for _, target in self.targets:
+                target[region.window] *= 1.0 - cover
 
 
 def fractal_texture(rng: np.random.Generator, octaves: tuple[float, ...] = (1, 3, 9)) -> Array:

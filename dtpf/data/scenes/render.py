@@ -8,18 +8,28 @@ from scipy import ndimage
 
 from dtpf.core.ops.pixels import FloatImage
 from dtpf.data.scenes import actors, backdrop, houses
-from dtpf.data.scenes.actors import Hiding, Target
 from dtpf.data.scenes.backdrop import WEATHER, Weather
 from dtpf.data.scenes.canvas import Array, Canvas, fractal_texture
 
 LIGHTINGS = tuple(WEATHER)
-_OVERSAMPLING = 2  # painted larger, then averaged: smooth edges
+Thing = tuple[float, str, float]  # distance, kind, metres to the right of the camera
 
-_HIDING: dict[str, tuple[Hiding, ...]] = {
+_OVERSAMPLING = 2  # painted larger, then averaged: smooth edges
+_TARGET_PIXELS = 12  # smaller remains of a body behind others are no target
+
+_HIDING: dict[str, tuple[str, ...]] = {
     "day": ("leaves", "smoke"),
     "dusk": ("leaves", "smoke", "darkness"),
     "night": ("darkness", "darkness", "glare", "smoke"),
 }
+
+
+@dataclass(frozen=True)
+class Target:
+    """A warm body that the visible image hides; box = (left, top, right, bottom) in pixels."""
+
+    hidden_by: str
+    box: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -47,10 +57,13 @@ def render_scene(
     backdrop.paint_hills(canvas, weather, rng)
     half = backdrop.paint_ground(canvas, weather, rng)
     houses.paint_houses(canvas, weather, half, rng)
-    targets = _paint_street(canvas, weather, half, rng)
+    _paint_street(canvas, weather, half, rng)
     visible, infrared = _expose(canvas, weather, rng), _thermal(canvas, rng)
-    cover = np.max(canvas.targets, axis=0) if canvas.targets else np.zeros_like(canvas.warmth)
-    return RoadScene(weather.lighting, visible, infrared, _shrink(cover) > 0.5, targets)
+    masks = [(hiding, _shrink(cover) > 0.5) for hiding, cover in canvas.targets]
+    masks = [(hiding, mask) for hiding, mask in masks if mask.sum() >= _TARGET_PIXELS]
+    together = np.any([mask for _, mask in masks] or [np.zeros((height, width), bool)], axis=0)
+    targets = tuple(Target(hiding, _box(mask)) for hiding, mask in masks)
+    return RoadScene(weather.lighting, visible, infrared, together, targets)
 
 
 def _empty_canvas(rng: np.random.Generator, height: int, width: int) -> Canvas:
@@ -64,63 +77,63 @@ def _empty_canvas(rng: np.random.Generator, height: int, width: int) -> Canvas:
     )
 
 
-def _paint_street(
-    canvas: Canvas, weather: Weather, half: float, rng: np.random.Generator
-) -> tuple[Target, ...]:
+def _paint_street(canvas: Canvas, weather: Weather, half: float, rng: np.random.Generator) -> None:
     """Place everything that stands on the ground and paint it from far to near."""
-    things: list[tuple[float, str, float]] = []
-    for side in (-1.0, 1.0):
-        distances = np.arange(rng.uniform(9, 16), 60, rng.uniform(9, 18))
-        kinds = rng.choice(["tree", "lamp", "none"], size=len(distances), p=[0.5, 0.3, 0.2])
-        things += [
-            (z, kind, side * (half + rng.uniform(1.0, 2.2)))
-            for z, kind in zip(distances, kinds, strict=True)
-        ]
-    for _ in range(rng.integers(1, 4)):
-        kind = str(rng.choice(["ahead", "oncoming"]))
-        lane = half * rng.uniform(0.42, 0.58) * (1 if kind == "ahead" else -1)
-        things.append((rng.uniform(8, 40), kind, lane))
-    things += [
-        (rng.uniform(7, 30), "parked", s * (half - 1.0)) for s in (-1.0, 1.0) if rng.random() < 0.4
-    ]
-    for _ in range(rng.integers(1, 4)):
-        things.append(
-            (rng.uniform(7, 20), "walker", rng.choice([-1.0, 1.0]) * (half + rng.uniform(0.2, 1.2)))
-        )
+    things = _kerb_things(half, rng) + _traffic(half, rng)
     for _ in range(rng.integers(1, 3)):
+        hiding = _HIDING[weather.lighting][rng.integers(len(_HIDING[weather.lighting]))]
         z = rng.uniform(6, 13)
-        reach = min(half + 1.0, 0.40 * canvas.width * z / canvas.focal)
-        things.append((z, "hidden", rng.uniform(-reach, reach)))
-    return _paint_things(canvas, weather, sorted(things, reverse=True), rng)
+        seen = 0.40 * canvas.width * z / canvas.focal  # half of the visible width there, in metres
+        low, high = (half + 0.2, half + 1.2) if hiding == "leaves" else (0.0, half + 1.0)
+        x = min(rng.uniform(low, high), seen) * rng.choice([-1.0, 1.0])
+        things.append((z, hiding, x))
+    for distance, kind, x in sorted(things, reverse=True):
+        _paint_thing(canvas, weather, distance, kind, x, rng)
 
 
-def _paint_things(
-    canvas: Canvas,
-    weather: Weather,
-    things: list[tuple[float, str, float]],
-    rng: np.random.Generator,
-) -> tuple[Target, ...]:
-    targets = []
-    for z, kind, x in things:
-        if kind == "tree":
-            backdrop.paint_tree(canvas, weather, x, z, rng)
-        elif kind == "lamp":
-            backdrop.paint_lamp(canvas, weather, x, z)
-        elif kind == "walker":
-            actors.paint_pedestrian(canvas, weather, x, z, rng)
-        elif kind == "hidden":
-            choices = _HIDING[weather.lighting]
-            hiding = choices[rng.integers(len(choices))]
-            target = actors.paint_hidden(canvas, weather, x, z, hiding, rng)
-            targets += [target] if target else []
-        elif kind != "none":
-            actors.paint_car(canvas, weather, x, z, kind == "oncoming", rng)
-    return tuple(_final_scale(target) for target in targets)
+def _kerb_things(half: float, rng: np.random.Generator) -> list[Thing]:
+    """Trees, lamps and people on both sides of the road."""
+    things: list[Thing] = []
+    for side in (-1.0, 1.0):
+        for z in np.arange(rng.uniform(9, 16), 60, rng.uniform(9, 18)):
+            kind = str(rng.choice(["tree", "lamp", "nothing"], p=[0.5, 0.3, 0.2]))
+            things.append((float(z), kind, side * (half + rng.uniform(1.0, 2.2))))
+    for _ in range(rng.integers(1, 4)):
+        x = rng.choice([-1.0, 1.0]) * (half + rng.uniform(0.2, 1.2))
+        things.append((rng.uniform(7, 20), "walker", x))
+    return things
 
 
-def _final_scale(target: Target) -> Target:
-    left, top, right, low = (round(edge / _OVERSAMPLING) for edge in target.box)
-    return Target(target.hidden_by, (left, top, right, low))
+def _traffic(half: float, rng: np.random.Generator) -> list[Thing]:
+    """Moving cars in both lanes (traffic keeps to the right) and parked ones."""
+    things: list[Thing] = []
+    for _ in range(rng.integers(1, 4)):
+        kind, side = (("ahead", 1.0), ("oncoming", -1.0))[rng.integers(2)]
+        things.append((rng.uniform(8, 40), kind, side * half * rng.uniform(0.42, 0.58)))
+    for side in (-1.0, 1.0):
+        distances = rng.uniform(7, 30, size=rng.binomial(1, 0.4))
+        things += [(float(z), "parked", side * (half - 1.0)) for z in distances]
+    return things
+
+
+def _paint_thing(
+    canvas: Canvas, weather: Weather, z: float, kind: str, x: float, rng: np.random.Generator
+) -> None:
+    if kind == "tree":
+        backdrop.paint_tree(canvas, weather, x, z, rng)
+    elif kind == "lamp":
+        backdrop.paint_lamp(canvas, weather, x, z)
+    elif kind == "walker":
+        actors.paint_pedestrian(canvas, weather, x, z, rng)
+    elif kind in ("ahead", "oncoming", "parked"):
+        actors.paint_car(canvas, weather, x, z, kind == "oncoming", rng)
+    elif kind in actors.HIDINGS:
+        actors.paint_hidden(canvas, weather, x, z, kind, rng)
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    rows, columns = np.nonzero(mask)
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
 
 
 def _expose(canvas: Canvas, weather: Weather, rng: np.random.Generator) -> FloatImage:
