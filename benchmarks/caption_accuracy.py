@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from dtpf.data.degrade import degrade
 
 from dtpf.caption.captioner import Captioner, build_captioner
 from dtpf.caption.config import CaptionConfig
 from dtpf.core.config import apply_overrides
 from dtpf.core.errors import UserError
-from dtpf.core.ops.pixels import FloatImage
+from dtpf.core.ops.pixels import FloatImage, unit_to_dtype
 from dtpf.core.records import DEGRADATIONS, Degradation
+from dtpf.data.degrade import apply
 from dtpf.data.images import decode_infrared, decode_visible
 
 SEVERITIES = (0.25, 0.5, 0.75, 1.0)
@@ -56,6 +56,11 @@ def read_pairs(folder: Path) -> Iterator[tuple[str, FloatImage, FloatImage]]:
         )
 
 
+def as_stored(image: FloatImage) -> FloatImage:
+    """Round to 8 bits, as a file would hold it: part of what dark images lose."""
+    return unit_to_dtype(image, np.dtype(np.uint8)).astype(np.float32) / 255.0
+
+
 def cases(rng: np.random.Generator) -> list[tuple[Degradation, ...]]:
     """Return what is put on each pair: nothing, each alone at each severity, mixed couples."""
     single = [
@@ -81,10 +86,8 @@ def ask(captioner: Captioner, folder: Path, seed: int) -> list[Answer]:
     for number, (name, visible, infrared) in enumerate(read_pairs(folder)):
         rng = np.random.default_rng((seed, number))
         for case in cases(rng):
-            images = {"visible": visible, "infrared": infrared}
-            for item in case:
-                images[item.modality] = degrade(images[item.modality], item, rng)
-            caption = captioner.caption(name, images["visible"], images["infrared"])
+            images = (as_stored(image) for image in apply((visible, infrared), case, rng))
+            caption = captioner.caption(name, *images)
             said = {item.name: item.severity for item in caption.degradations}
             answers.append(Answer(name, {item.name: item.severity for item in case}, said))
     return answers

@@ -14,7 +14,7 @@ _CLIPPED_LOW, _CLIPPED_HIGH = 0.02, 0.98  # beyond these, quantisation and clipp
 _BLOCK = 8  # side of the blocks over which noise is pooled, in wavelet coefficients
 _TILE = 128  # side of the windows of the averaged power spectrum, in pixels
 _SMALLEST_TILE = 32  # below it the low band of the spectrum holds no frequency bin
-_SECTORS = 16
+_SECTORS = 24
 
 
 def darkness(gray: FloatArray) -> float:
@@ -84,11 +84,11 @@ def motion_blur(gray: FloatArray) -> float:
     frequency, angle = _polar_grid(power.shape[0])
     floor = float(np.quantile(power[frequency > 0.35], 0.05))
     limit = _signal_limit(power, frequency)
-    fine = (frequency > 0.4 * limit) & (frequency < limit)
+    fine = (frequency > 0.5 * limit) & (frequency < limit)
     coarse = (frequency > 0.015) & (frequency < 0.05)
     ratios = []
     for centre in np.arange(_SECTORS) * np.pi / _SECTORS:
-        sector = np.abs(np.mod(angle - centre + np.pi / 2, np.pi) - np.pi / 2) < np.pi / 12
+        sector = np.abs(np.mod(angle - centre + np.pi / 2, np.pi) - np.pi / 2) < np.pi / 20
         fine_power, coarse_power = (
             float(power[sector & band].mean()) - floor for band in (fine, coarse)
         )

@@ -77,19 +77,20 @@ class PairDataset:
 
     def __getitem__(self, index: int) -> LoadedImages:
         with self._lock:
-            if index in self._cache:
+            stored = self._cache.get(index)
+            if stored is not None:
                 self._cache.move_to_end(index)
-        stored = self._cache.get(index) or self._load(index)
+        if stored is None:
+            stored = self._load(index)
         return LoadedImages(stored.pair_id, *(tensor.float() for tensor in stored.tensors))
 
     def _load(self, index: int) -> LoadedImages:
         pair = self.pairs[index]
-        seen, heat = self._decode(pair.visible_uri, pair.infrared_uri)
-        guides = pair.guide_uris
-        clean = (seen, heat)
-        if guides != (pair.visible_uri, pair.infrared_uri):
-            clean = self._decode(*guides)
-        loaded = LoadedImages(pair.pair_id, seen, heat, *clean)
+        visible_guide, infrared_guide = pair.guide_uris
+        seen, heat = self._visible(pair.visible_uri), self._infrared(pair.infrared_uri)
+        clean = seen if visible_guide == pair.visible_uri else self._visible(visible_guide)
+        warm = heat if infrared_guide == pair.infrared_uri else self._infrared(infrared_guide)
+        loaded = LoadedImages(pair.pair_id, seen, heat, clean, warm)
         with self._lock:
             if index not in self._cache:
                 self._cache[index] = loaded
@@ -98,13 +99,13 @@ class PairDataset:
                 self._used -= _size(self._cache.popitem(last=False)[1])
         return loaded
 
-    def _decode(self, visible_uri: str, infrared_uri: str) -> tuple[Tensor, Tensor]:
-        seen = decode_visible(read_bytes(visible_uri), visible_uri)
-        heat = decode_infrared(read_bytes(infrared_uri), infrared_uri, self._scaling)
-        return (
-            torch.from_numpy(seen).permute(2, 0, 1).contiguous().half(),
-            torch.from_numpy(heat)[None].half(),
-        )
+    def _visible(self, uri: str) -> Tensor:
+        image = decode_visible(read_bytes(uri), uri)
+        return torch.from_numpy(image).permute(2, 0, 1).contiguous().half()
+
+    def _infrared(self, uri: str) -> Tensor:
+        image = decode_infrared(read_bytes(uri), uri, self._scaling)
+        return torch.from_numpy(image)[None].half()
 
 
 def _size(loaded: LoadedImages) -> int:

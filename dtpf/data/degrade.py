@@ -49,7 +49,7 @@ def _low_light(image: FloatImage, severity: float, rng: np.random.Generator) -> 
 
 def _over_exposure(image: FloatImage, severity: float, rng: np.random.Generator) -> FloatImage:
     """More light than the sensor holds: brightness is lifted and the highlights clip."""
-    return image * (1.0 + 1.6 * severity) + 0.15 * severity
+    return image * (1.0 + 0.9 * severity) + 0.10 * severity
 
 
 def _motion_blur(image: FloatImage, severity: float, rng: np.random.Generator) -> FloatImage:

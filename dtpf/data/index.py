@@ -1,13 +1,15 @@
 """The index of a data set: which pairs there are, in which split, with size and digest of each.
 
-Pairs match by file name without suffix. A pair that cannot be used (damaged, sizes that differ)
-is reported and left out, or an error if `strict`.
+Pairs match by file name without suffix, in upper or lower case. A pair that cannot be used
+(damaged, sizes that differ) is reported and left out, or an error if `strict`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from pydantic import Field
 
@@ -18,15 +20,14 @@ from dtpf.core.records import Pair
 from dtpf.core.storage.store import Store
 from dtpf.core.storage.uri import read_bytes
 from dtpf.data.images import decode_array
-from dtpf.data.layouts import ImageFile, Layout, Side, find_layout, list_images
-from dtpf.data.synthetic import SyntheticConfig, write_pairs
+from dtpf.data.layouts import ImageFile, Side, find_layout, list_images
+from dtpf.data.synthetic import SCENE_REVISION, Progress, SyntheticConfig, write_synthetic
 
 SYNTHETIC = "synthetic"
 READERS = 8
 NAMED = 10  # unpaired names that an error lists
-BUCKETS = 10_000  # resolution of the shares of a split
 
-Progress = Callable[[int, int], None]
+_Name = tuple[str, str]  # folder of the visible image, and stem
 
 
 class DataConfig(Config):
@@ -40,7 +41,7 @@ class DataConfig(Config):
         infrared_scaling: how 16-bit infrared is brought to [0, 1].
         val_fraction: share of training pairs held out where the folders have no val split.
         test_fraction: share of all pairs held out where the folders have no splits at all.
-        limit: at most so many pairs of each split, the first by name.
+        limit: at most so many pairs of each split, the first by name (of two folders).
         strict: a pair that cannot be used is an error.
         synthetic: settings of the synthetic scenes.
     """
@@ -81,7 +82,6 @@ class _Candidate:
     split: str
     visible: ImageFile
     infrared: ImageFile
-    guides: tuple[str, str] | None = None
 
 
 def listing_fingerprint(config: DataConfig) -> str:
@@ -91,7 +91,7 @@ def listing_fingerprint(config: DataConfig) -> str:
         UserError: the source cannot be listed or holds no images.
     """
     if config.source == SYNTHETIC:
-        return fingerprint(config.synthetic)
+        return fingerprint(config.synthetic, SCENE_REVISION)
     files = list_images(config.source)
     return fingerprint([[file.path, file.size, file.modified] for file in files])
 
@@ -104,11 +104,10 @@ def build_index(
     Raises:
         UserError: names without a partner, no usable pair, or with `strict` an unusable one.
     """
-    candidates = (
-        _synthetic(config, store, prefix, progress)
-        if config.source == SYNTHETIC
-        else _matched(config)
-    )
+    if config.source == SYNTHETIC:
+        written = write_synthetic(config.synthetic, store, f"{prefix}/images", progress)
+        return _report(written, [], config)
+    candidates = _matched(config)
     pairs: list[Pair] = []
     rejected: list[Rejected] = []
     with ThreadPoolExecutor(READERS) as pool:
@@ -124,42 +123,29 @@ def build_index(
             f"{first.file}: {first.reason} ({len(rejected)} of {len(candidates)} pairs cannot be "
             "used); mend or remove it"
         )
+    return _report(pairs, rejected, config)
+
+
+def _report(pairs: Sequence[Pair], rejected: Sequence[Rejected], config: DataConfig) -> IndexReport:
     content = [
         [pair.pair_id, pair.split, pair.visible_sha256, pair.infrared_sha256] for pair in pairs
     ]
-    return IndexReport(tuple(pairs), tuple(rejected), fingerprint(content, config.infrared_scaling))
-
-
-def _synthetic(
-    config: DataConfig, store: Store, prefix: str, progress: Progress
-) -> list[_Candidate]:
-    images = f"{prefix}/images"
-    rows = write_pairs(config.synthetic, store, images, progress)
-
-    def file(folder: str, pair_id: object) -> ImageFile:
-        path = f"{folder}/{pair_id}.png"
-        return ImageFile(store.uri_of(f"{images}/{path}"), path, 0, 0)
-
-    found = []
-    for row in rows:
-        sides = file("visible", row["pair_id"]), file("infrared", row["pair_id"])
-        clean = [file(f"clean/{side}", row["pair_id"]).uri for side in ("visible", "infrared")]
-        guides = (clean[0], clean[1]) if row["degradations"] else None
-        found.append(_Candidate(str(row["pair_id"]), str(row["split"]), *sides, guides))
-    return found
+    digest = fingerprint(content, config.infrared_scaling)
+    return IndexReport(tuple(pairs), tuple(rejected), digest)
 
 
 def _matched(config: DataConfig) -> list[_Candidate]:
     layout = find_layout(config.source, config.visible_folder, config.infrared_folder)
     for visible, infrared in layout.sides:
         _check_partners(layout.source, visible, infrared)
-    has_val = any(visible.split == "val" for visible, _ in layout.sides)
-    found = [
-        _Candidate(_pair_id(visible, stem, layout), _split(visible, stem, config, has_val),
-                   visible.files[stem], infrared.files[stem])
-        for visible, infrared in layout.sides
-        for stem in sorted(visible.files)
-    ]  # fmt: skip
+    splits = _splits([visible for visible, _ in layout.sides], config)
+    counts = Counter(stem for _, stem in splits)
+    found = []
+    for visible, infrared in layout.sides:
+        for stem, file in sorted(visible.files.items()):
+            pair_id = _pair_id(visible, file, alone=counts[stem] == 1)
+            split = splits[visible.folder, stem]
+            found.append(_Candidate(pair_id, split, file, infrared.files[stem]))
     return list(_limited(found, config.limit))
 
 
@@ -175,22 +161,40 @@ def _check_partners(source: str, visible: Side, infrared: Side) -> None:
     )
 
 
-def _pair_id(side: Side, stem: str, layout: Layout) -> str:
-    """Return the stem, with the split before it where another split has the same name."""
-    twice = sum(stem in visible.files for visible, _ in layout.sides) > 1
-    return f"{side.split}-{stem}" if twice else stem
+def _pair_id(side: Side, file: ImageFile, alone: bool) -> str:
+    """Return the stem, after its folders where another folder has an image of the same name."""
+    stem = PurePosixPath(file.path).stem
+    return stem if alone else "-".join([*side.folder.split("/"), stem])
 
 
-def _split(side: Side, stem: str, config: DataConfig, has_val: bool) -> str:
-    """Return the folder's split; a missing one is drawn from a hash of the name, pair by pair."""
-    share = int(hashlib.sha256(stem.encode()).hexdigest(), 16) % BUCKETS / BUCKETS
-    if side.split is None:
-        if share < config.test_fraction:
-            return "test"
-        return "val" if share < config.test_fraction + config.val_fraction else "train"
-    if side.split == "train" and not has_val and share < config.val_fraction:
-        return "val"
-    return side.split
+def _splits(sides: Sequence[Side], config: DataConfig) -> dict[_Name, str]:
+    """Return the split of every image: its folder's, or one drawn from its name."""
+    told = {(side.folder, stem): side.split for side in sides for stem in side.files}
+    untold = [name for name, split in told.items() if not split]
+    tested = _drawn("test", untold, config.test_fraction)
+    splits = {
+        name: split or ("test" if name in tested else "train") for name, split in told.items()
+    }
+    if "val" not in splits.values():
+        trained = [name for name, split in splits.items() if split == "train"]
+        splits |= dict.fromkeys(_drawn("val", trained, config.val_fraction), "val")
+    return splits
+
+
+def _drawn(split: str, names: Sequence[_Name], fraction: float) -> set[_Name]:
+    """Draw a share of the names, each by a hash of its own, so that new pairs move no old ones.
+
+    At least one is drawn of two or more: a small set would else often go without.
+    """
+
+    def rank(name: _Name) -> float:
+        digest = hashlib.sha256(f"{split} {name[1]}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64
+
+    chosen = {name for name in names if rank(name) < fraction}
+    if not chosen and fraction and len(names) > 1:
+        return {min(names, key=rank)}
+    return chosen
 
 
 def _limited(candidates: Sequence[_Candidate], limit: int | None) -> Iterator[_Candidate]:
@@ -230,6 +234,4 @@ def _check(item: _Candidate, config: DataConfig) -> Pair | Rejected:
         infrared_dtype=str(infrared.dtype),
         visible_sha256=hashlib.sha256(seen).hexdigest(),
         infrared_sha256=hashlib.sha256(heat).hexdigest(),
-        visible_guide_uri=item.guides[0] if item.guides else None,
-        infrared_guide_uri=item.guides[1] if item.guides else None,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from dtpf.evaluation.score import ScoreTable
@@ -108,6 +109,7 @@ def scatter(
             if chosen:
                 axes.annotate("chosen", (x, y), xytext=(8, 6), textcoords="offset points")
         axes.margins(0.15)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         return _svg(figure, f"Trials: {y_label} against {x_label}")

@@ -18,7 +18,10 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
+from ray._common.tls_utils import add_port_to_grpc_server
+from ray.serve._private import replica as serve_replica
 from ray.serve.config import BackpressureConfig, HTTPOptions, ProxyLocation
+from ray.util import get_node_ip_address
 
 from dtpf.core.config import Config, fingerprint
 from dtpf.core.errors import UserError
@@ -52,6 +55,7 @@ class FusionReplica:
     """One copy of the model with the HTTP app around it."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        _keep_off_other_interfaces()
         self._config = ServeConfig.parse(settings, "replica settings")
         device = "cuda" if self._config.num_gpus > 0 else "cpu"
         loader = functools.partial(Fuser.from_bundle, device=device)
@@ -79,6 +83,22 @@ class FusionReplica:
         """Tell Serve whether this replica can work; raises if not."""
         if not self._predictor.ready:
             raise RuntimeError("no model is loaded")
+
+
+def _keep_off_other_interfaces() -> None:
+    """Make this replica's internal gRPC port listen on the node's own address alone.
+
+    Ray Serve 2.60 opens it on every interface once the replica is constructed, and what arrives
+    there is unpickled: whoever reaches it runs code. On a cluster whose address is loopback
+    nothing outside the machine may reach it.
+    """
+    address = get_node_ip_address()
+
+    def add_port(server: Any, wildcard: str) -> int:
+        port = wildcard.rpartition(":")[2]
+        return int(add_port_to_grpc_server(server, f"{address}:{port}"))
+
+    serve_replica.add_port_to_grpc_server = add_port
 
 
 def deploy(config: ServeConfig, store_uri: str) -> str:

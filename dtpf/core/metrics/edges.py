@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from dtpf.core.ops.sobel import sobel
+from dtpf.core.ops.sobel import Border, sobel
 
 Frame = Literal["zero", "interior", "mirror"]
 
@@ -52,12 +52,14 @@ def qabf(
     Returns:
         (B,), 0 to 0.987; 1 where neither source has an edge to keep.
     """
-    edges_f, edges_a, edges_b = _edges_of((fused_BHW, visible_BHW, infrared_BHW), frame)
-    kept_a = _kept(edges_a, edges_f, literal_ties) * edges_a.strength
-    kept_b = _kept(edges_b, edges_f, literal_ties) * edges_b.strength
-    total = (edges_a.strength + edges_b.strength).sum(dim=(1, 2))
-    share = (kept_a + kept_b).sum(dim=(1, 2)) / torch.where(total == 0, 1.0, total)
-    return torch.where(total == 0, 1.0, share)
+    fused = _edges(fused_BHW, frame)
+    kept, total = fused_BHW.new_zeros(2, fused_BHW.shape[0])
+    for source_BHW in (visible_BHW, infrared_BHW):
+        source = _edges(source_BHW, frame)
+        share = _kept(source, fused, literal_ties)
+        kept = kept + (share * source.strength).sum(dim=(1, 2))
+        total = total + source.strength.sum(dim=(1, 2))
+    return torch.where(total == 0, 1.0, kept / torch.where(total == 0, 1.0, total))
 
 
 def nabf(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor:
@@ -80,7 +82,9 @@ def nabf(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor
     Returns:
         (B,), 0 to 1.
     """
-    edges_f, edges_a, edges_b = _edges_of((fused_BHW, visible_BHW, infrared_BHW), "mirror", 0.125)
+    edges_f, edges_a, edges_b = (
+        _edges(image / 8.0, "mirror") for image in (fused_BHW, visible_BHW, infrared_BHW)
+    )
     weight_a, weight_b = _artefact_weight(edges_a), _artefact_weight(edges_b)
     lost_a = (1.0 - _kept_for_artefacts(edges_a, edges_f)) * weight_a
     lost_b = (1.0 - _kept_for_artefacts(edges_b, edges_f)) * weight_b
@@ -89,13 +93,11 @@ def nabf(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor
     return added.sum(dim=(1, 2)) / (weight_a + weight_b).sum(dim=(1, 2))
 
 
-def _edges_of(
-    images_BHW: tuple[Tensor, Tensor, Tensor], frame: Frame, scale: float = 1.0
-) -> tuple[_Edges, _Edges, _Edges]:
-    if min(images_BHW[0].shape[-2:]) < 3:
-        raise ValueError(f"edges need 3 pixels a side, got {tuple(images_BHW[0].shape)}")
-    stack = scale * torch.stack(images_BHW, dim=1)
-    across, down = sobel(stack, border="reflect" if frame == "mirror" else "constant")
+def _edges(image_BHW: Tensor, frame: Frame) -> _Edges:
+    if min(image_BHW.shape[-2:]) < 3:
+        raise ValueError(f"edges need 3 pixels a side, got {tuple(image_BHW.shape)}")
+    border: Border = "reflect" if frame == "mirror" else "constant"
+    across, down = (slope[:, 0] for slope in sobel(image_BHW[:, None], border))
     if frame == "interior":
         across, down = across[..., 1:-1, 1:-1], down[..., 1:-1, 1:-1]
     energy = across.square() + down.square()
@@ -105,9 +107,7 @@ def _edges_of(
     upright = across == 0
     # The sign only matters against upright edges; this is that of a true convolution.
     slope = -down / torch.where(upright, 1.0, across)
-    angle = torch.where(upright, math.pi / 2, torch.atan(slope))
-    first, second, third = (_Edges(strength[:, i], angle[:, i]) for i in range(3))
-    return first, second, third
+    return _Edges(strength, torch.where(upright, math.pi / 2, torch.atan(slope)))
 
 
 def _kept(source: _Edges, fused: _Edges, literal_ties: bool) -> Tensor:

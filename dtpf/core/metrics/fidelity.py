@@ -4,6 +4,8 @@ Legend: B = batch, H, W = height and width, K = window size. Inputs are gray ima
 [0, 255].
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -40,52 +42,68 @@ def vif(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor:
     if min(fused_BHW.shape[-2:]) < MINIMUM_SIDE:
         raise ValueError(f"VIF needs {MINIMUM_SIDE} pixels a side, got {tuple(fused_BHW.shape)}")
     # Only variances matter: removing the mean first keeps them exact for flat images.
-    images = torch.stack((fused_BHW, visible_BHW, infrared_BHW))
-    images = images - images.mean(dim=(2, 3), keepdim=True)
-    kept = torch.zeros(2, fused_BHW.shape[0], dtype=images.dtype, device=images.device)
-    total = torch.zeros_like(kept)
+    images = [
+        image - image.mean(dim=(1, 2), keepdim=True)
+        for image in (fused_BHW, visible_BHW, infrared_BHW)
+    ]
+    kept = [images[0].new_zeros(images[0].shape[0]) for _ in range(2)]
+    total = [torch.zeros_like(part) for part in kept]
     for level, size in enumerate(_SCALES):
-        window = gaussian_window(size, size / 5, dtype=images.dtype, device=images.device)
+        window = gaussian_window(size, size / 5, dtype=images[0].dtype, device=images[0].device)
         if level:
-            images = _filter(images, window, step=2)
-        kept_here, total_here = _information(images, window)
-        kept, total = kept + kept_here, total + total_here
-    return torch.where(total == 0, 1.0, kept / torch.where(total == 0, 1.0, total)).sum(dim=0)
+            images = [_filter(image, window, step=2) for image in images]
+        fused = _moments(images[0], window)
+        for index, source in enumerate(images[1:]):
+            kept_here, total_here = _information(fused, _moments(source, window), window)
+            kept[index], total[index] = kept[index] + kept_here, total[index] + total_here
+    return _share(kept[0], total[0]) + _share(kept[1], total[1])
 
 
-def _information(images_3BHW: Tensor, window_K: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the information kept of both sources and all there was, each (2, B), in nats."""
-    fused, sources = images_3BHW[:1], images_3BHW[1:]
-    moments = torch.cat((images_3BHW, images_3BHW.square(), fused * sources))
-    means, squares, products = _filter(moments, window_K).split((3, 3, 2))
-    variances = (squares - means.square()).clamp(min=0.0)
-    covariance = products - means[:1] * means[1:]
-    rest_all, source = variances[:1].expand_as(covariance), variances[1:]
-    gain = covariance / (source + _FLAT)
-    usable = (source >= _FLAT) & (rest_all >= _FLAT) & (gain >= 0)
+class _Moments(NamedTuple):
+    """An image with the mean and variance of each of its windows."""
+
+    image: Tensor
+    mean: Tensor
+    variance: Tensor
+
+
+def _moments(image_BHW: Tensor, window_K: Tensor) -> _Moments:
+    mean = _filter(image_BHW, window_K)
+    variance = _filter(image_BHW.square(), window_K) - mean.square()
+    return _Moments(image_BHW, mean, variance.clamp(min=0.0))
+
+
+def _information(fused: _Moments, source: _Moments, window_K: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the source's information that was kept and all there was, each (B,), in nats."""
+    covariance = _filter(fused.image * source.image, window_K) - fused.mean * source.mean
+    gain = covariance / (source.variance + _FLAT)
+    usable = (source.variance >= _FLAT) & (fused.variance >= _FLAT) & (gain >= 0)
     gain = torch.where(usable, gain, 0.0)
-    rest = torch.where(usable, rest_all - gain * covariance, rest_all).clamp(min=_FLAT)
-    source = torch.where(source >= _FLAT, source, 0.0)
-    kept = torch.log1p(gain.square() * source / (rest + _NOISE))
-    return kept.sum(dim=(2, 3)), torch.log1p(source / _NOISE).sum(dim=(2, 3))
+    rest = (fused.variance - gain * covariance).clamp(min=_FLAT)
+    kept = torch.log1p(gain.square() * source.variance / (rest + _NOISE))
+    # Flat windows hold no information; leaving them out keeps a constant source at exactly 0.
+    total = torch.log1p(torch.where(source.variance >= _FLAT, source.variance, 0.0) / _NOISE)
+    return kept.sum(dim=(1, 2)), total.sum(dim=(1, 2))
 
 
-def _filter(stack_NBHW: Tensor, window_K: Tensor, step: int = 1) -> Tensor:
+def _share(kept_B: Tensor, total_B: Tensor) -> Tensor:
+    empty = total_B == 0
+    return torch.where(empty, 1.0, kept_B / torch.where(empty, 1.0, total_B))
+
+
+def _filter(image_BHW: Tensor, window_K: Tensor, step: int = 1) -> Tensor:
     """Filter rows and columns where the window fits, keeping every `step`-th result.
 
     Sums of shifted copies: in float64 on a CPU ten times faster than a convolution.
     """
-    return _shifted_sum(_shifted_sum(stack_NBHW, window_K, step, 2), window_K, step, 3)
+    return _shifted_sum(_shifted_sum(image_BHW, window_K, step).mT, window_K, step).mT
 
 
-def _shifted_sum(stack: Tensor, window_K: Tensor, step: int, dim: int) -> Tensor:
-    count = stack.shape[dim] - window_K.numel() + 1
+def _shifted_sum(image_BHW: Tensor, window_K: Tensor, step: int) -> Tensor:
+    """Filter each column."""
+    count = image_BHW.shape[1] - window_K.numel() + 1
     weights = window_K.tolist()
-    total = weights[0] * stack.narrow(dim, 0, count)[_every(step, dim)]
+    total = weights[0] * image_BHW[:, :count:step]
     for shift, weight in enumerate(weights[1:], start=1):
-        total.add_(stack.narrow(dim, shift, count)[_every(step, dim)], alpha=weight)
+        total.add_(image_BHW[:, shift : shift + count : step], alpha=weight)
     return total
-
-
-def _every(step: int, dim: int) -> tuple[slice, ...]:
-    return (slice(None),) * dim + (slice(None, None, step),)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 # Numbers of a layer's input per piece: on a CPU what fits the second-level cache with its
 # intermediate results; elsewhere only a bound on memory.
-_CPU_PIECE = 2**16
+_CPU_PIECE = 2**17
 _PIECE = 2**27
 
 

@@ -1,0 +1,132 @@
+"""The fusion loss, term by term, against scipy, scikit-image and sums by hand."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from skimage.metrics import structural_similarity
+
+from dtpf.core.losses import fusion_terms, weighted_total
+from dtpf.core.losses.terms import WEIGHT_OF
+from dtpf.core.losses.weights import TermWeights
+
+LUMA = np.array([0.299, 0.587, 0.114])
+CHROMA = np.array(
+    [[-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]]
+)  # JFIF 1.02
+
+
+def images(batch=3, height=14, width=17, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.rand(batch, 7, height, width, generator=generator, dtype=dtype)
+    return pixels[:, :3], pixels[:, 3:6], pixels[:, 6:]
+
+
+def magnitude(gray):
+    return np.hypot(ndimage.sobel(gray, 0, mode="nearest"), ndimage.sobel(gray, 1, mode="nearest"))
+
+
+def similarity(first, second):
+    return structural_similarity(
+        first,
+        second,
+        data_range=1.0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
+
+
+def by_hand(fused, visible, infrared):
+    """Return all terms of one pair from numpy arrays (3, H, W), (3, H, W), (1, H, W)."""
+    f, v, i = np.tensordot(LUMA, fused, 1), np.tensordot(LUMA, visible, 1), infrared[0]
+    chroma = np.tensordot(CHROMA, fused, 1) - np.tensordot(CHROMA, visible, 1)
+    return {
+        "intensity": np.abs(f - np.maximum(v, i)).mean(),
+        "consistency": (np.abs(f - v).mean() + np.abs(f - i).mean()) / 2,
+        "gradient": np.abs(magnitude(f) - np.maximum(magnitude(v), magnitude(i))).mean(),
+        "ssim_visible": 1 - similarity(f, v),
+        "ssim_infrared": 1 - similarity(f, i),
+        "color": np.abs(chroma).mean(),
+    }
+
+
+def test_terms_equal_numpy_sample_by_sample():
+    inputs = images()
+    terms = fusion_terms(*inputs)
+    for n in range(3):
+        expected = by_hand(*(x[n].numpy() for x in inputs))
+        assert list(terms) == list(expected)
+        for name, value in expected.items():
+            assert terms[name][n].item() == pytest.approx(value, abs=1e-7), name
+
+
+def test_terms_vanish_at_their_goal():
+    _, visible, _ = images()
+    gray = visible.mean(1, keepdim=True)
+    same = gray.expand(-1, 3, -1, -1)
+    for name, value in fusion_terms(same, same, gray).items():
+        torch.testing.assert_close(value, torch.zeros_like(value), rtol=0, atol=1e-12, msg=name)
+
+
+def test_one_value_per_sample():
+    for value in fusion_terms(*images(batch=5, dtype=torch.float32)).values():
+        assert value.shape == (5,)
+        assert value.dtype == torch.float32
+
+
+def test_a_sample_does_not_see_the_others():
+    inputs = images()
+    together = fusion_terms(*inputs)
+    alone = fusion_terms(*(x[1:2] for x in inputs))
+    for name in together:
+        torch.testing.assert_close(together[name][1:2], alone[name], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", WEIGHT_OF)
+def test_gradients(name):
+    fused, visible, infrared = images(batch=1, height=11, width=12)
+    fused.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: fusion_terms(x, visible, infrared)[name], fused)
+
+
+def test_gradients_are_finite_on_flat_images():
+    flat = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
+    terms = fusion_terms(flat, torch.full_like(flat, 0.5), torch.full((1, 1, 16, 16), 0.5))
+    torch.stack(list(terms.values())).sum().backward()
+    assert torch.isfinite(flat.grad).all()
+
+
+def test_total_is_the_weighted_sum():
+    terms = {name: torch.tensor([float(n), 1.0]) for n, name in enumerate(WEIGHT_OF)}
+    numbers = dict(zip(TermWeights.model_fields, (1.0, 10.0, 100.0, 2.0, 20.0, 3.0), strict=True))
+    weights = {name: torch.tensor([value, 2 * value]) for name, value in numbers.items()}
+    total = weighted_total(terms, weights)
+    # 0 * 1 + 1 * 10 + 2 * 100 + 3 * 2 + 4 * 20 + 5 * 3, and twice the sum of the weights
+    assert total.tolist() == [311.0, 272.0]
+
+
+def test_total_needs_every_weight():
+    terms = fusion_terms(*images())
+    with pytest.raises(ValueError, match="no weight for color"):
+        weighted_total(terms, {n: torch.ones(3) for n in TermWeights.model_fields if n != "color"})
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda f, v, i: (f[:, :1], v, i),
+        lambda f, v, i: (f, v[:1], i),
+        lambda f, v, i: (f, v, v),
+        lambda f, v, i: (f, v, i[..., :12]),
+        lambda f, v, i: (f[0], v[0], i[0]),
+    ],
+)
+def test_rejects_shapes_that_disagree(spoil):
+    with pytest.raises(ValueError, match="expected fused and visible"):
+        fusion_terms(*spoil(*images()))
+
+
+def test_rejects_images_below_the_window():
+    with pytest.raises(ValueError, match="11 pixels"):
+        fusion_terms(*images(height=10))
