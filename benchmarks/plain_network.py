@@ -36,77 +36,74 @@ class PlainNetwork:
 
     def __call__(self, visible: Tensor, infrared: Tensor) -> Tensor:
         """Fuse images whose sides divide by 64."""
-        streams = (self.encode("visible", visible), self.encode("infrared", infrared))
-        fused = [self.merge(level, *(stream[level] for stream in streams)) for level in range(4)]
-        x = self.blocks("decoder.levels.3", fused[3], 3)
+        streams = (self._encode("visible", visible), self._encode("infrared", infrared))
+        fused = [self._merge(level, *(stream[level] for stream in streams)) for level in range(4)]
+        x = self._blocks("decoder.levels.3", fused[3], 3)
         for level in (2, 1, 0):
-            x = torch.cat([self.up(f"decoder.up.{level}", x), fused[level]], 1)
+            x = torch.cat([self._up(f"decoder.up.{level}", x), fused[level]], 1)
             if level:
-                x = self.conv(f"decoder.reduce.{level - 1}", x)
-            x = self.blocks(f"decoder.levels.{level}", x, level)
-        return self.conv("out", self.blocks("refinement", x, 0)) + visible
+                x = self._conv(f"decoder.reduce.{level - 1}", x)
+            x = self._blocks(f"decoder.levels.{level}", x, level)
+        return self._conv("out", self._blocks("refinement", x, 0)) + visible
 
-    def encode(self, stream, x):
-        x = self.conv(f"{stream}.embed", x)
+    def _encode(self, stream, x):
+        x = self._conv(f"{stream}.embed", x)
         features = []
         for level in range(4):
-            x = self.blocks(f"{stream}.levels.{level}", x, level)
+            x = self._blocks(f"{stream}.levels.{level}", x, level)
             features.append(x)
             if level < 3:
-                x = self.down(f"{stream}.down.{level}", x)
+                x = self._down(f"{stream}.down.{level}", x)
         return features
 
-    def blocks(self, name, x, level):
-        number = 0
-        while f"{name}.{number}.0.norm.weight" in self.weights:
-            x = self.block(f"{name}.{number}", x, level)
-            number += 1
+    def _blocks(self, name, x, level):
+        first = 0
+        while f"{name}.{first}.norm.weight" in self.weights:
+            x = self._channel_part(name, x, level, first)
+            x = self._spatial_part(name, x, level, first + 2)
+            first += 4
         return x
 
-    def block(self, name, x, level):
-        x = self.channel_part(name, x, level, first=0)
-        return self.spatial_part(name, x, level, first=2)
-
-    def channel_part(self, name, x, level, first=0):
+    def _channel_part(self, name, x, level, first=0):
         heads = self.config.channel_heads[level]
-        normal = self.norm(f"{name}.{first}", x)
-        x = x + self.channel_attention(f"{name}.{first}.layer", normal, heads)
-        return x + self.feed_forward(
-            f"{name}.{first + 1}.layer", self.norm(f"{name}.{first + 1}", x)
+        normal = self._norm(f"{name}.{first}", x)
+        x = x + self._channel_attention(f"{name}.{first}.layer", normal, heads)
+        return x + self._feed_forward(
+            f"{name}.{first + 1}.layer", self._norm(f"{name}.{first + 1}", x)
         )
 
-    def spatial_part(self, name, x, level, first=0):
+    def _spatial_part(self, name, x, level, first=0):
         heads = self.config.spatial_heads[level]
-        normal = self.norm(f"{name}.{first}", x)
-        x = x + self.spatial_attention(f"{name}.{first}.layer", normal, heads)
-        return x + self.feed_forward(
-            f"{name}.{first + 1}.layer", self.norm(f"{name}.{first + 1}", x)
+        normal = self._norm(f"{name}.{first}", x)
+        x = x + self._spatial_attention(f"{name}.{first}.layer", normal, heads)
+        return x + self._feed_forward(
+            f"{name}.{first + 1}.layer", self._norm(f"{name}.{first + 1}", x)
         )
 
-    def merge(self, level, visible, infrared):
+    def _merge(self, level, visible, infrared):
         name = f"merging.{level}"
         if level < 3:
-            x = self.block(f"{name}.block", torch.cat([visible, infrared], 1), level)
-            return self.conv(f"{name}.out", x)
+            x = self._blocks(f"{name}.block", torch.cat([visible, infrared], 1), level)
+            return self._conv(f"{name}.out", x)
         total = 0
         for own, other, here, there in (
             (visible, infrared, "visible", "infrared"),
             (infrared, visible, "infrared", "visible"),
         ):
             both = [
-                self.spatial_part(f"{name}.{here}_spatial", own, 3),
-                self.channel_part(f"{name}.{there}_channel", other, 3),
+                self._spatial_part(f"{name}.{here}_spatial", own, 3),
+                self._channel_part(f"{name}.{there}_channel", other, 3),
             ]
-            total = total + self.conv(f"{name}.{here}_out", torch.cat(both, 1))
+            total = total + self._conv(f"{name}.{here}_out", torch.cat(both, 1))
         return total
 
-    def conv(self, name, x, groups=1):
+    def _conv(self, name, x, groups=1):
         weight = self.weights[f"{name}.weight"]
         if weight.ndim == 2:
             weight = weight[:, :, None, None]
         return F.conv2d(x, weight, padding=weight.shape[-1] // 2, groups=groups)
 
-    def norm(self, name, x):
+    def _norm(self, name, x):
         batch, channels, height, width = x.shape
         x = x.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
         mean = x.mean(-1, keepdim=True)
@@ -115,15 +112,15 @@ class PlainNetwork:
         x = x * self.weights[f"{name}.norm.weight"] + self.weights[f"{name}.norm.bias"]
         return x.reshape(batch, height, width, channels).permute(0, 3, 1, 2).contiguous()
 
-    def feed_forward(self, name, x):
-        x = self.conv(f"{name}.expand", x)
-        gate, value = self.conv(f"{name}.mix", x, groups=x.shape[1]).chunk(2, 1)
-        return self.conv(f"{name}.reduce", F.gelu(gate) * value)
+    def _feed_forward(self, name, x):
+        x = self._conv(f"{name}.expand", x)
+        gate, value = self._conv(f"{name}.mix", x, groups=x.shape[1]).chunk(2, 1)
+        return self._conv(f"{name}.reduce", F.gelu(gate) * value)
 
-    def channel_attention(self, name, x, heads):
+    def _channel_attention(self, name, x, heads):
         batch, channels, height, width = x.shape
-        qkv = self.conv(f"{name}.qkv", x)
-        qkv = self.conv(f"{name}.mix", qkv, groups=qkv.shape[1])
+        qkv = self._conv(f"{name}.qkv", x)
+        qkv = self._conv(f"{name}.mix", qkv, groups=qkv.shape[1])
         query, key, value = (
             part.reshape(batch, heads, channels // heads, height * width)
             for part in qkv.chunk(3, 1)
@@ -131,13 +128,13 @@ class PlainNetwork:
         query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
         scores = query @ key.transpose(-2, -1) * self.weights[f"{name}.temperature"][:, None, None]
         mixed = (scores.softmax(-1) @ value).reshape(batch, channels, height, width)
-        return self.conv(f"{name}.out", mixed)
+        return self._conv(f"{name}.out", mixed)
 
-    def spatial_attention(self, name, x, heads):
+    def _spatial_attention(self, name, x, heads):
         window, margin, size = self.config.window, self.config.margin, self.config.head_dim
         batch, _, height, width = x.shape
         rows, columns, long = height // window, width // window, window + 2 * margin
-        query, key, value = self.conv(f"{name}.qkv", x).chunk(3, 1)
+        query, key, value = self._conv(f"{name}.qkv", x).chunk(3, 1)
         query = query.reshape(batch, heads, size, rows, window, columns, window)
         query = query.permute(0, 3, 5, 1, 4, 6, 2).reshape(-1, heads, window**2, size)
         key, value = (
@@ -148,27 +145,27 @@ class PlainNetwork:
             for part in (key, value)
         )
         scores = (query * size**-0.5) @ key.transpose(-2, -1)
-        bias = self.weights[f"{name}.bias"][:, self.offsets(window, margin)]
+        bias = self.weights[f"{name}.bias"][:, self._offsets(window, margin)]
         mixed = (scores + bias).softmax(-1) @ value
         mixed = mixed.reshape(batch, rows, columns, heads, window, window, size)
         mixed = mixed.permute(0, 3, 6, 1, 4, 2, 5).reshape(batch, heads * size, height, width)
-        return self.conv(f"{name}.out", mixed)
+        return self._conv(f"{name}.out", mixed)
 
-    def offsets(self, window, margin):
+    def _offsets(self, window, margin):
         query, key = torch.arange(window), torch.arange(-margin, window + margin)
         step = key[None, :] - query[:, None] + window + margin - 1
         span = 2 * (window + margin) - 1
         index = step[:, None, :, None] * span + step[None, :, None, :]
         return index.reshape(window**2, -1)
 
-    def down(self, name, x):
-        x = self.conv(f"{name}.conv", x)
+    def _down(self, name, x):
+        x = self._conv(f"{name}.conv", x)
         batch, channels, height, width = x.shape
         x = x.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 3, 5, 1, 2, 4)
         return x.reshape(batch, 4 * channels, height // 2, width // 2)
 
-    def up(self, name, x):
-        x = self.conv(f"{name}.conv", x)
+    def _up(self, name, x):
+        x = self._conv(f"{name}.conv", x)
         batch, channels, height, width = x.shape
         x = x.reshape(batch, 2, 2, channels // 4, height, width).permute(0, 3, 4, 1, 5, 2)
         return x.reshape(batch, channels // 4, 2 * height, 2 * width)

@@ -22,6 +22,7 @@ AT_LEAST = {"image 128x128": 4.0, "frame 512x640": 10.0, "training step 4x128x12
 
 
 def main() -> None:
+    """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -108,6 +109,7 @@ def step(network, parameters, crops) -> None:
 
 
 def pair(batch: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return random images in [0, 1]."""
     return torch.rand(batch, 3, height, width), torch.rand(batch, 1, height, width)
 
 
@@ -123,14 +125,15 @@ def matrix_product_gflops(size: int = 2048, repeats: int = 5) -> float:
 
 
 def as_table(report: dict) -> str:
+    """Return one line per kind of work."""
     lines = [json.dumps(report["machine"])]
-    for result in report["work"]:
-        lines.append(
-            f"{result['name']:<26}{result['ours_seconds']:>9.3f} s, plain "
-            f"{result['plain_seconds']:>8.3f} s, ratio {result['ratio_to_plain']:>6.2f} "
-            f"(at least {result['at_least']:g}), {result['gflops_per_second']} GFLOP/s, "
-            f"{result['fraction_of_matrix_product']:.0%} of a matrix product"
-        )
+    lines.extend(
+        f"{result['name']:<26}{result['ours_seconds']:>9.3f} s, plain "
+        f"{result['plain_seconds']:>8.3f} s, ratio {result['ratio_to_plain']:>6.2f} "
+        f"(at least {result['at_least']:g}), {result['gflops_per_second']} GFLOP/s, "
+        f"{result['fraction_of_matrix_product']:.0%} of a matrix product"
+        for result in report["work"]
+    )
     return "\n".join(lines)
 
 

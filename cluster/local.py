@@ -14,96 +14,65 @@ import hashlib
 import json
 import os
 import secrets
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
+from processes import (
+    LOOPBACK,
+    ClusterError,
+    check_free,
+    end,
+    free_port,
+    launch,
+    recall,
+    remember,
+    write_private,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = Path(".dtpf/cluster").absolute()
 STATE = HOME / "state.json"
 TOKEN = HOME / "token"
 LOG = HOME / "ray.log"
-LOOPBACK = "127.0.0.1"
 LOGICAL_CPUS = 8  # stages hold a few actors that mostly wait; a laptop has fewer cores
 OBJECT_STORE_BYTES = 400 * 2**20
 START_SECONDS = 120.0
-STOP_SECONDS = 30.0
 # What workers need of this shell; a change of it means a new cluster.
 PASSED_ON = ("AWS_", "HF_", "DTPF_")
 
 
-class ClusterError(Exception):
-    """Something that the user can mend; one line."""
-
-
 def up(dashboard_port: int) -> dict[str, Any]:
     """Start the cluster unless it runs already with this shell's storage settings."""
-    state = running()
+    state = recall(STATE)
     if state and state["environment"] == _environment_digest():
         return state
     if state:
         print("storage settings of this shell have changed: restarting the cluster", flush=True)
-        down()
-    _check_free(dashboard_port)
-    HOME.mkdir(parents=True, exist_ok=True)
-    _write_token()
+        end(STATE)
+    check_free(dashboard_port, "--dashboard-port")
+    if not TOKEN.exists():
+        write_private(TOKEN, secrets.token_hex(32))
     process = _launch(dashboard_port)
-    state = {
-        "pid": process.pid,
-        "created": psutil.Process(process.pid).create_time(),
-        "dashboard": f"http://{LOOPBACK}:{dashboard_port}",
-        "environment": _environment_digest(),
-    }
-    STATE.write_text(json.dumps(state, indent=2), encoding="utf-8")
+    dashboard = f"http://{LOOPBACK}:{dashboard_port}"
+    facts = {"dashboard": dashboard, "environment": _environment_digest()}
+    state = remember(STATE, process.pid, facts)
     try:
-        _wait_until_ready(process, state["dashboard"])
+        _wait_until_ready(process, dashboard)
     except ClusterError:
-        down()
+        end(STATE)
         raise
     return state
 
 
-def down() -> bool:
-    """End the cluster by the pids below the one that `up` started; False if none runs."""
-    state = running()
-    STATE.unlink(missing_ok=True)
-    if state is None:
-        return False
-    head = psutil.Process(state["pid"])
-    family = [head, *head.children(recursive=True)]
-    head.send_signal(signal.SIGTERM)
-    _, left = psutil.wait_procs(family, timeout=STOP_SECONDS)
-    for process in left:
-        process.kill()  # psutil checks that the pid is still the same process
-    psutil.wait_procs(left, timeout=STOP_SECONDS)
-    return True
-
-
-def running() -> dict[str, Any] | None:
-    """Return the state of the running cluster, None if there is none."""
-    if not STATE.exists():
-        return None
-    state: dict[str, Any] = json.loads(STATE.read_text(encoding="utf-8"))
-    try:
-        alive = psutil.Process(state["pid"]).create_time() == state["created"]
-    except psutil.NoSuchProcess:
-        alive = False
-    return state if alive else None
-
-
 def submit(entrypoint: Sequence[str]) -> int:
     """Run a job on the cluster, show its output, return its exit code."""
-    state = running()
+    state = recall(STATE)
     if state is None:
         raise ClusterError("no cluster runs here; start it with: python cluster/local.py up")
     command = [*_ray(), "job", "submit", "--address", state["dashboard"], "--", *entrypoint]
@@ -129,16 +98,8 @@ def _launch(dashboard_port: int) -> subprocess.Popen[bytes]:
         "PYTHONUNBUFFERED": "1",
     }
     environment.pop("RAY_ADDRESS", None)
-    with LOG.open("wb") as log:
-        return subprocess.Popen(
-            [*_ray(), "start", "--head", "--block", *_start_options(dashboard_port)],
-            env=environment,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    command = [*_ray(), "start", "--head", "--block", *_start_options(dashboard_port)]
+    return launch(command, LOG, environment, ROOT)
 
 
 def _start_options(dashboard_port: int) -> list[str]:
@@ -151,8 +112,8 @@ def _start_options(dashboard_port: int) -> list[str]:
         "num-cpus": max(LOGICAL_CPUS, os.cpu_count() or 1),
         "object-store-memory": OBJECT_STORE_BYTES,
         "temp-dir": f"{tempfile.gettempdir()}/dtpf-{os.getuid()}-{folder}",
-        **{name: _free_port() for name in ("port", "ray-client-server-port")},
-        **{name: _free_port() for name in ("dashboard-agent-listen-port", "metrics-export-port")},
+        **{name: free_port() for name in ("port", "ray-client-server-port")},
+        **{name: free_port() for name in ("dashboard-agent-listen-port", "metrics-export-port")},
     }
     return [f"--{name}={value}" for name, value in options.items()]
 
@@ -181,14 +142,6 @@ def _answers(dashboard: str) -> bool:
         return False
 
 
-def _write_token() -> None:
-    if TOKEN.exists():
-        return
-    handle = os.open(TOKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(secrets.token_hex(32))
-
-
 def _environment_digest() -> str:
     relevant = {k: v for k, v in sorted(os.environ.items()) if k.startswith(PASSED_ON)}
     return hashlib.sha256(json.dumps(relevant).encode()).hexdigest()
@@ -196,23 +149,6 @@ def _environment_digest() -> str:
 
 def _ray() -> list[str]:
     return [sys.executable, "-m", "ray.scripts.scripts"]
-
-
-def _check_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            raise ClusterError(
-                f"port {port} is busy; name another one with --dashboard-port"
-            ) from None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -235,14 +171,14 @@ def _run(options: argparse.Namespace) -> int:
     elif options.command == "submit":
         return submit(options.entrypoint)
     elif options.command == "down":
-        print("stopped" if down() else "nothing runs here")
+        print("stopped" if end(STATE) else "nothing runs here")
     elif options.command == "env":
-        state = running()
+        state = recall(STATE)
         print(f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH='{TOKEN}'")
         if state:
             print(f"export RAY_API_SERVER_ADDRESS='{state['dashboard']}'")
     else:
-        state = running()
+        state = recall(STATE)
         print(f"running, dashboard {state['dashboard']}" if state else "not running")
     return 0
 

@@ -18,12 +18,12 @@ from dtpf.tuning.config import TuneConfig, TuneResources
 def tiny_cpu() -> PipelineConfig:
     """Every stage small: minutes on two cores. The pictures are honest, not competitive."""
     train = TrainConfig(
-        steps=160,
+        steps=120,
         batch=4,
         crop=64,
         learning_rate=1e-3,
         warmup=10,
-        validate_every=80,
+        validate_every=60,
         checkpoint_every=20,
     )
     return PipelineConfig(

@@ -51,7 +51,7 @@ _EXPOSURE_STEPS = (0.25, 0.4, 0.6, 1.0)
 RULES = (
     Rule("visible", "low_light", measures.darkness, (0.1, 0.19, 0.42, 0.84), _EXPOSURE_STEPS),
     Rule("visible", "over_exposure", measures.brightness, (0.6, 0.78, 0.9, 1.0), _EXPOSURE_STEPS),
-    Rule("visible", "noise", measures.noise_level, (0.0115, 0.027, 0.066), (0.15, 0.4, 1.0)),
+    Rule("visible", "noise", measures.noise_level, (0.013, 0.027, 0.066), (0.15, 0.4, 1.0)),
     Rule("visible", "motion_blur", measures.motion_blur, (3.4, 4.8, 6.2), (0.3, 0.6, 1.0)),
     Rule("infrared", "low_contrast", measures.flatness, (0.445, 0.57, 0.87), (0.4, 0.6, 1.0)),
     Rule("infrared", "noise", measures.noise_level, (0.014, 0.039, 0.094), (0.15, 0.4, 1.0)),

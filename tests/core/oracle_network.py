@@ -51,14 +51,10 @@ class OracleNetwork:
         return features
 
     def blocks(self, name: str, x: Tensor, level: int) -> Tensor:
-        numbers = {
-            int(key.removeprefix(f"{name}.").split(".")[0])
-            for key in self.weights
-            if key.startswith(f"{name}.")
-        }
-        for number in sorted(numbers):
-            for place, part in enumerate(BLOCK_PARTS):
-                x = self.residual(f"{name}.{number}.{place}", part, x, level)
+        number = 0
+        while f"{name}.{number}.norm.weight" in self.weights:
+            x = self.residual(f"{name}.{number}", BLOCK_PARTS[number % 4], x, level)
+            number += 1
         return x
 
     def residual(self, name: str, part: str, x: Tensor, level: int) -> Tensor:
@@ -75,8 +71,7 @@ class OracleNetwork:
         name = f"merging.{level}"
         if level < 3:
             x = torch.cat([visible, infrared], dim=1)
-            for place, part in enumerate(BLOCK_PARTS):
-                x = self.residual(f"{name}.block.{place}", part, x, level)
+            x = self.blocks(f"{name}.block", x, level)
             return self.one_by_one(f"{name}.out.weight", x)
         total = torch.zeros_like(visible)
         for own, other, own_name, other_name in (

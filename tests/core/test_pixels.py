@@ -35,9 +35,16 @@ def test_gray_stored_as_rgb_is_read_exactly():
 
 
 def test_false_colour_infrared_becomes_luminance():
-    np.testing.assert_allclose(
-        infrared_to_unit(RGB), RGB @ np.array([0.299, 0.587, 0.114]) / 255.0, rtol=1e-5
-    )
+    exact = RGB @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(infrared_to_unit(RGB) * 255.0, np.round(exact), rtol=1e-5)
+    np.testing.assert_allclose(infrared_to_unit(RGB / 255.0), exact / 255.0, rtol=1e-5)
+
+
+def test_alpha_takes_no_part_in_the_stretch():
+    ramp = np.linspace(3000, 6000, 100).astype(np.uint16).reshape(10, 10)
+    opaque = np.full_like(ramp, 65535)
+    rgba = np.stack([ramp, ramp, ramp, opaque], axis=2)
+    np.testing.assert_array_equal(infrared_to_unit(rgba), infrared_to_unit(ramp))
 
 
 def test_a_14_bit_ramp_keeps_its_steps():

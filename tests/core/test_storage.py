@@ -131,7 +131,7 @@ def test_uris(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert normalise_uri("data") == f"file://{tmp_path}/data"
     assert normalise_uri("s3://b/p/") == "s3://b/p"
-    assert normalise_uri("file:///with%20space/") == "file:///with space"
+    assert normalise_uri("file:///odd %20#name?/") == "file:///odd %20#name?"
     assert join_uri("s3://b/", "x", "/y/") == "s3://b/x/y"
     assert local_path("s3://b/p") is None
     assert local_path("file:///x") is not None

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import zlib
 
@@ -83,7 +84,9 @@ def test_cmyk_becomes_rgb():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "options"), [("PNG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})]
+)
 def test_orientation_is_applied_like_pillow_does(orientation, kind, options):
     data = with_orientation(picture(), orientation, kind, **options)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
@@ -158,7 +161,9 @@ def test_float_tiff_in_kelvin_names_its_range():
 
 def test_planar_tiff_has_its_channels_last():
     sink = io.BytesIO()
-    tifffile.imwrite(sink, np.moveaxis(picture(), -1, 0), photometric="rgb", planarconfig="separate")
+    tifffile.imwrite(
+        sink, np.moveaxis(picture(), -1, 0), photometric="rgb", planarconfig="separate"
+    )
     np.testing.assert_array_equal(decode_array(sink.getvalue(), "a"), picture())
 
 
@@ -206,10 +211,10 @@ def test_damaged_bytes_are_read_or_refused_and_nothing_else(data):
     content = bytearray(file_of(picture(16, 16), kind))
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        assert decode_array(bytes(content), "x", max_pixels=10_000).ndim in (2, 3)
-    except UserError as error:
-        assert str(error).startswith("x: ")
+    with contextlib.suppress(UserError):
+        decoded = decode_array(bytes(content), "x", max_pixels=10_000)
+        assert decoded.ndim in (2, 3)
+        assert decoded.size > 0
 
 
 @pytest.mark.parametrize("data", [file_of(picture()), tiff()])

@@ -80,7 +80,9 @@ def test_hidden_files_and_folders_are_no_images(tmp_path):
 
 def test_a_folder_without_its_partner_is_an_empty_side(tmp_path):
     touch(tmp_path, "train/vi/1.png", "train/ir/1.png", "test/vi/2.png", "val/ir/3.png")
-    sides = {side.folder: len(side.files) for pair in find_layout(str(tmp_path)).sides for side in pair}
+    sides = {
+        side.folder: len(side.files) for pair in find_layout(str(tmp_path)).sides for side in pair
+    }
     expected = {"train/vi": 1, "train/ir": 1, "test/vi": 1, "test/ir": 0, "val/vi": 0, "val/ir": 1}
     assert sides == expected
 

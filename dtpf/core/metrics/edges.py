@@ -9,11 +9,15 @@ import math
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from dtpf.core.ops.sobel import Border, sobel
+from dtpf.core.metrics.bands import bands
+from dtpf.core.ops.sobel import sobel
 
 Frame = Literal["zero", "interior", "mirror"]
+
+_NO_EDGE = 1e-100  # strength that stands for none
 
 
 class _Edges(NamedTuple):
@@ -50,16 +54,17 @@ def qabf(
         literal_ties: where gA equals gF take G = gF instead of 1, as the field's scripts do.
 
     Returns:
-        (B,), 0 to 0.987; 1 where neither source has an edge to keep.
+        (B,), 0 to 0.975, which is also the value where no image has an edge.
     """
-    fused = _edges(fused_BHW, frame)
+    framed = tuple(_framed(image, frame) for image in (fused_BHW, visible_BHW, infrared_BHW))
     kept, total = fused_BHW.new_zeros(2, fused_BHW.shape[0])
-    for source_BHW in (visible_BHW, infrared_BHW):
-        source = _edges(source_BHW, frame)
-        share = _kept(source, fused, literal_ties)
-        kept = kept + (share * source.strength).sum(dim=(1, 2))
-        total = total + source.strength.sum(dim=(1, 2))
-    return torch.where(total == 0, 1.0, kept / torch.where(total == 0, 1.0, total))
+    for band in bands(framed, 3):
+        fused = _edges(band[0])
+        for source in (_edges(band[1]), _edges(band[2])):
+            share = _kept(source, fused, literal_ties)
+            kept = kept + (share * source.strength).sum(dim=(1, 2))
+            total = total + source.strength.sum(dim=(1, 2))
+    return kept / total
 
 
 def nabf(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor:
@@ -82,37 +87,43 @@ def nabf(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor
     Returns:
         (B,), 0 to 1.
     """
-    edges_f, edges_a, edges_b = (
-        _edges(image / 8.0, "mirror") for image in (fused_BHW, visible_BHW, infrared_BHW)
-    )
-    weight_a, weight_b = _artefact_weight(edges_a), _artefact_weight(edges_b)
-    lost_a = (1.0 - _kept_for_artefacts(edges_a, edges_f)) * weight_a
-    lost_b = (1.0 - _kept_for_artefacts(edges_b, edges_f)) * weight_b
-    strongest = torch.maximum(edges_a.strength, edges_b.strength)
-    added = torch.where(edges_f.strength > strongest, lost_a + lost_b, 0.0)
-    return added.sum(dim=(1, 2)) / (weight_a + weight_b).sum(dim=(1, 2))
+    images = (fused_BHW, visible_BHW, infrared_BHW)
+    framed = tuple(_framed(image / 8.0, "mirror") for image in images)
+    added, total = fused_BHW.new_zeros(2, fused_BHW.shape[0])
+    for band in bands(framed, 3):
+        fused, first, second = (_edges(image) for image in band)
+        weight_a, weight_b = _artefact_weight(first), _artefact_weight(second)
+        lost_a = (1.0 - _kept_for_artefacts(first, fused)) * weight_a
+        lost_b = (1.0 - _kept_for_artefacts(second, fused)) * weight_b
+        stronger = fused.strength > torch.maximum(first.strength, second.strength)
+        added = added + torch.where(stronger, lost_a + lost_b, 0.0).sum(dim=(1, 2))
+        total = total + (weight_a + weight_b).sum(dim=(1, 2))
+    return added / total
 
 
-def _edges(image_BHW: Tensor, frame: Frame) -> _Edges:
+def _framed(image_BHW: Tensor, frame: Frame) -> Tensor:
+    """Return the image with what surrounds it, one pixel wide (nothing for `interior`)."""
     if min(image_BHW.shape[-2:]) < 3:
         raise ValueError(f"edges need 3 pixels a side, got {tuple(image_BHW.shape)}")
-    border: Border = "reflect" if frame == "mirror" else "constant"
-    across, down = (slope[:, 0] for slope in sobel(image_BHW[:, None], border))
     if frame == "interior":
-        across, down = across[..., 1:-1, 1:-1], down[..., 1:-1, 1:-1]
-    energy = across.square() + down.square()
-    # The root's derivative is infinite where the image is flat; there it shall be 0.
-    flat = energy == 0
-    strength = torch.where(flat, 0.0, torch.where(flat, 1.0, energy).sqrt())
-    upright = across == 0
-    # The sign only matters against upright edges; this is that of a true convolution.
-    slope = -down / torch.where(upright, 1.0, across)
-    return _Edges(strength, torch.where(upright, math.pi / 2, torch.atan(slope)))
+        return image_BHW
+    return F.pad(image_BHW, (1, 1, 1, 1), mode="reflect" if frame == "mirror" else "constant")
+
+
+def _edges(framed_BHW: Tensor) -> _Edges:
+    """Return the edges of all pixels but the outermost."""
+    across, down = (slope[:, 0, 1:-1, 1:-1] for slope in sobel(framed_BHW[:, None]))
+    # Kept off zero: there the root has no derivative, and a ratio no value.
+    strength = (across.square() + down.square()).clamp(min=_NO_EDGE**2).sqrt()
+    # Directions folded to the right half plane, upright ones to the top: (-pi/2, pi/2]. The sign
+    # of the slope only matters against upright edges; this is that of a true convolution.
+    rise = torch.where(across == 0, 1.0, -down * across.sign())
+    return _Edges(strength, torch.atan2(rise, across.abs()))
 
 
 def _kept(source: _Edges, fused: _Edges, literal_ties: bool) -> Tensor:
     """Return QAF (B, H, W) of Xydeas and Petrovic 2000."""
-    strength = _ratio(source.strength, fused.strength, both_flat=1.0)
+    strength = _ratio(source.strength, fused.strength)
     if literal_ties:
         strength = torch.where(source.strength == fused.strength, fused.strength, strength)
     angle = 1.0 - (source.angle - fused.angle).abs() / (math.pi / 2)
@@ -122,10 +133,10 @@ def _kept(source: _Edges, fused: _Edges, literal_ties: bool) -> Tensor:
 
 def _kept_for_artefacts(source: _Edges, fused: _Edges) -> Tensor:
     """Return QAF (B, H, W) of Petrovic and Xydeas 2005."""
-    strength = _ratio(source.strength, fused.strength, both_flat=0.0)
-    flat_source = torch.where(source.strength == 0, 0.0, source.angle)
-    flat_fused = torch.where(fused.strength == 0, 0.0, fused.angle)
-    angle = ((flat_source - flat_fused).abs() - math.pi / 2).abs() / (math.pi / 2)
+    strength = _ratio(source.strength, fused.strength)
+    # Where there is no edge its direction counts as 0; the fused image has one wherever it matters.
+    angle_of_source = torch.where(source.strength <= _NO_EDGE, 0.0, source.angle)
+    angle = ((angle_of_source - fused.angle).abs() - math.pi / 2).abs() / (math.pi / 2)
     kept_strength = 0.9999 * torch.sigmoid(19.0 * (strength - 0.5))
     return (kept_strength * 0.9995 * torch.sigmoid(22.0 * (angle - 0.5))).sqrt()
 
@@ -134,10 +145,6 @@ def _artefact_weight(edges: _Edges) -> Tensor:
     return torch.where(edges.strength >= 2.0, edges.strength**1.5, 0.001)
 
 
-def _ratio(first: Tensor, second: Tensor, both_flat: float) -> Tensor:
-    """Return the smaller over the larger strength, `both_flat` where both are zero."""
-    larger = torch.maximum(first, second)
-    flat = larger == 0
-    return torch.where(
-        flat, both_flat, torch.minimum(first, second) / torch.where(flat, 1.0, larger)
-    )
+def _ratio(first: Tensor, second: Tensor) -> Tensor:
+    """Return the smaller over the larger strength."""
+    return torch.minimum(first, second) / torch.maximum(first, second)

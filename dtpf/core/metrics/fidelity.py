@@ -4,16 +4,16 @@ Legend: B = batch, H, W = height and width, K = window size. Inputs are gray ima
 [0, 255].
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
+from dtpf.core.metrics.bands import bands
+from dtpf.core.metrics.windows import Moments, covariance, filter_windows, moments
 from dtpf.core.ops.ssim import gaussian_window
 
 _SCALES = (17, 9, 5, 3)  # Gaussian windows, sigma one fifth of the size
 _NOISE = 2.0  # sigma_n^2, variance of the visual noise
-_FLAT = 1e-10  # a window with less variance counts as flat
+_EPSILON = 1e-10  # against division by zero
 MINIMUM_SIDE = 41  # below it the coarsest scale has no complete window
 
 
@@ -51,59 +51,24 @@ def vif(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor:
     for level, size in enumerate(_SCALES):
         window = gaussian_window(size, size / 5, dtype=images[0].dtype, device=images[0].device)
         if level:
-            images = [_filter(image, window, step=2) for image in images]
-        fused = _moments(images[0], window)
-        for index, source in enumerate(images[1:]):
-            kept_here, total_here = _information(fused, _moments(source, window), window)
-            kept[index], total[index] = kept[index] + kept_here, total[index] + total_here
+            images = [filter_windows(image, window, step=2) for image in images]
+        for band in bands(tuple(images), size):
+            fused = moments(band[0], window)
+            for index, source in enumerate(band[1:]):
+                kept_here, total_here = _information(fused, moments(source, window), window)
+                kept[index], total[index] = kept[index] + kept_here, total[index] + total_here
     return _share(kept[0], total[0]) + _share(kept[1], total[1])
 
 
-class _Moments(NamedTuple):
-    """An image with the mean and variance of each of its windows."""
-
-    image: Tensor
-    mean: Tensor
-    variance: Tensor
-
-
-def _moments(image_BHW: Tensor, window_K: Tensor) -> _Moments:
-    mean = _filter(image_BHW, window_K)
-    variance = _filter(image_BHW.square(), window_K) - mean.square()
-    return _Moments(image_BHW, mean, variance.clamp(min=0.0))
-
-
-def _information(fused: _Moments, source: _Moments, window_K: Tensor) -> tuple[Tensor, Tensor]:
+def _information(fused: Moments, source: Moments, window_K: Tensor) -> tuple[Tensor, Tensor]:
     """Return the source's information that was kept and all there was, each (B,), in nats."""
-    covariance = _filter(fused.image * source.image, window_K) - fused.mean * source.mean
-    gain = covariance / (source.variance + _FLAT)
-    usable = (source.variance >= _FLAT) & (fused.variance >= _FLAT) & (gain >= 0)
-    gain = torch.where(usable, gain, 0.0)
-    rest = (fused.variance - gain * covariance).clamp(min=_FLAT)
+    shared = covariance(fused, source, window_K)
+    gain = (shared / (source.variance + _EPSILON)).clamp(min=0.0)
+    rest = (fused.variance - gain * shared).clamp(min=0.0)
     kept = torch.log1p(gain.square() * source.variance / (rest + _NOISE))
-    # Flat windows hold no information; leaving them out keeps a constant source at exactly 0.
-    total = torch.log1p(torch.where(source.variance >= _FLAT, source.variance, 0.0) / _NOISE)
-    return kept.sum(dim=(1, 2)), total.sum(dim=(1, 2))
+    return kept.sum(dim=(1, 2)), torch.log1p(source.variance / _NOISE).sum(dim=(1, 2))
 
 
 def _share(kept_B: Tensor, total_B: Tensor) -> Tensor:
     empty = total_B == 0
     return torch.where(empty, 1.0, kept_B / torch.where(empty, 1.0, total_B))
-
-
-def _filter(image_BHW: Tensor, window_K: Tensor, step: int = 1) -> Tensor:
-    """Filter rows and columns where the window fits, keeping every `step`-th result.
-
-    Sums of shifted copies: in float64 on a CPU ten times faster than a convolution.
-    """
-    return _shifted_sum(_shifted_sum(image_BHW, window_K, step).mT, window_K, step).mT
-
-
-def _shifted_sum(image_BHW: Tensor, window_K: Tensor, step: int) -> Tensor:
-    """Filter each column."""
-    count = image_BHW.shape[1] - window_K.numel() + 1
-    weights = window_K.tolist()
-    total = weights[0] * image_BHW[:, :count:step]
-    for shift, weight in enumerate(weights[1:], start=1):
-        total.add_(image_BHW[:, shift : shift + count : step], alpha=weight)
-    return total

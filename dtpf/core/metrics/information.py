@@ -5,8 +5,12 @@ are counted in 256 bins, one for each 8-bit level (values between two levels go 
 Neither metric has a derivative: both count.
 """
 
+import math
+
 import torch
 from torch import Tensor
+
+from dtpf.core.metrics.bands import bands
 
 _LEVELS = 256
 
@@ -41,12 +45,15 @@ def mutual_information(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Ten
     Returns:
         (B,) in bits, 0 to 16.
     """
-    fused = _levels(fused_BHW)
-    return _shared_bits(_levels(visible_BHW), fused) + _shared_bits(_levels(infrared_BHW), fused)
+    return _shared_bits(visible_BHW, fused_BHW) + _shared_bits(infrared_BHW, fused_BHW)
 
 
-def _shared_bits(source_BN: Tensor, fused_BN: Tensor) -> Tensor:
-    joint = _count(source_BN * _LEVELS + fused_BN, _LEVELS**2)
+def _shared_bits(source_BHW: Tensor, fused_BHW: Tensor) -> Tensor:
+    joint = torch.zeros(
+        source_BHW.shape[0], _LEVELS**2, dtype=torch.int64, device=source_BHW.device
+    )
+    for source, fused in bands((source_BHW, fused_BHW), 1):
+        joint = joint + _count(_levels(source) * _LEVELS + _levels(fused), _LEVELS**2)
     grid = joint.view(-1, _LEVELS, _LEVELS)
     alone = _entropy_of_counts(grid.sum(2)) + _entropy_of_counts(grid.sum(1))
     return alone - _entropy_of_counts(joint)
@@ -58,13 +65,12 @@ def _levels(image_BHW: Tensor) -> Tensor:
 
 
 def _count(codes_BN: Tensor, kinds: int) -> Tensor:
-    """Return how often each code 0..kinds - 1 occurs in each row, (B, kinds) of float64."""
+    """Return how often each code 0..kinds - 1 occurs in each row, (B, kinds) of int64."""
     batch = codes_BN.shape[0]
     offset = torch.arange(batch, device=codes_BN.device)[:, None] * kinds
-    counts = torch.bincount((codes_BN + offset).flatten(), minlength=batch * kinds)
-    return counts.view(batch, kinds).double()
+    return torch.bincount((codes_BN + offset).flatten(), minlength=batch * kinds).view(batch, kinds)
 
 
 def _entropy_of_counts(counts_BK: Tensor) -> Tensor:
-    share = counts_BK / counts_BK.sum(dim=1, keepdim=True)
-    return torch.special.entr(share).sum(dim=1) / torch.log(share.new_tensor(2.0))
+    share = counts_BK.double() / counts_BK.sum(dim=1, keepdim=True)
+    return torch.special.entr(share).sum(dim=1) / math.log(2.0)

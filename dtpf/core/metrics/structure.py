@@ -3,13 +3,17 @@
 Legend: B = batch, H, W = height and width. Inputs are gray images (B, H, W) in [0, 255].
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dtpf.core.ops.ssim import gaussian_filter, gaussian_window, ssim_map
+from dtpf.core.metrics.bands import bands
+from dtpf.core.metrics.windows import covariance, moments
+from dtpf.core.ops.ssim import gaussian_window
 
-_RANGE = 255.0
+_C1, _C2 = (0.01 * 255.0) ** 2, (0.03 * 255.0) ** 2
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_MINIMUM_SIDE = 11 * 2 ** (len(_SCALE_WEIGHTS) - 1)
 
@@ -34,7 +38,7 @@ def ssim_sum(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Te
     Raises:
         ValueError: a side is shorter than 11 pixels.
     """
-    return _ssim(fused_BHW, visible_BHW) + _ssim(fused_BHW, infrared_BHW)
+    return _similarity(fused_BHW, visible_BHW).index + _similarity(fused_BHW, infrared_BHW).index
 
 
 def ms_ssim_sum(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor:
@@ -63,24 +67,35 @@ def ms_ssim_sum(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) ->
     return _ms_ssim(fused_BHW, visible_BHW) + _ms_ssim(fused_BHW, infrared_BHW)
 
 
-def _ssim(first_BHW: Tensor, second_BHW: Tensor) -> Tensor:
-    return ssim_map(first_BHW[:, None], second_BHW[:, None], _RANGE).mean(dim=(1, 2, 3))
+class _Similarity(NamedTuple):
+    """Means over all windows, (B,): the whole index, and its contrast-structure factor alone."""
+
+    index: Tensor
+    structure: Tensor
+
+
+def _similarity(first_BHW: Tensor, second_BHW: Tensor) -> _Similarity:
+    window = gaussian_window(dtype=first_BHW.dtype, device=first_BHW.device)
+    size = window.numel()
+    if min(first_BHW.shape[-2:]) < size:
+        raise ValueError(f"SSIM needs {size} pixels a side, got {tuple(first_BHW.shape)}")
+    index, structure = first_BHW.new_zeros(2, first_BHW.shape[0])
+    for band in bands((first_BHW, second_BHW), size):
+        a, b = (moments(image, window) for image in band)
+        luminance = (2.0 * a.mean * b.mean + _C1) / (a.mean.square() + b.mean.square() + _C1)
+        shared = 2.0 * covariance(a, b, window) + _C2
+        contrast = shared / (a.variance + b.variance + _C2)
+        index = index + (luminance * contrast).sum(dim=(1, 2))
+        structure = structure + contrast.sum(dim=(1, 2))
+    height, width = first_BHW.shape[-2:]
+    windows = (height - size + 1) * (width - size + 1)
+    return _Similarity(index / windows, structure / windows)
 
 
 def _ms_ssim(first_BHW: Tensor, second_BHW: Tensor) -> Tensor:
-    first, second = first_BHW[:, None], second_BHW[:, None]
-    result = torch.ones(first.shape[0], dtype=first.dtype, device=first.device)
+    result = torch.ones_like(first_BHW[:, 0, 0])
     for weight in _SCALE_WEIGHTS[:-1]:
-        structure = ssim_map(first, second, _RANGE) / _luminance_map(first, second)
-        result = result * structure.mean(dim=(1, 2, 3)).clamp(min=0.0) ** weight
-        first, second = F.avg_pool2d(first, 2), F.avg_pool2d(second, 2)
-    coarsest = ssim_map(first, second, _RANGE).mean(dim=(1, 2, 3))
+        result = result * _similarity(first_BHW, second_BHW).structure.clamp(min=0.0) ** weight
+        first_BHW, second_BHW = F.avg_pool2d(first_BHW, 2), F.avg_pool2d(second_BHW, 2)
+    coarsest = _similarity(first_BHW, second_BHW).index
     return result * coarsest.clamp(min=0.0) ** _SCALE_WEIGHTS[-1]
-
-
-def _luminance_map(first_B1HW: Tensor, second_B1HW: Tensor) -> Tensor:
-    """Return the luminance factor of every window's SSIM; positive for images in [0, 255]."""
-    window = gaussian_window(dtype=first_B1HW.dtype, device=first_B1HW.device)
-    mean_a, mean_b = (gaussian_filter(image, window) for image in (first_B1HW, second_B1HW))
-    c1 = (0.01 * _RANGE) ** 2
-    return (2.0 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)

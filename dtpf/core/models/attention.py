@@ -4,6 +4,7 @@ Legend: B = batch, H, W = height and width, N = H * W, C = channels, h = heads, 
 head, Q = queries and K = keys of a window.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,9 +23,10 @@ class ChannelMoments(NamedTuple):
     query_BC: Tensor
     key_BC: Tensor
 
-    def plus(self, other: "ChannelMoments") -> "ChannelMoments":
-        """Return the sums over both sets of pixels."""
-        return ChannelMoments(*(a + b for a, b in zip(self, other, strict=True)))
+
+def total(moments: Sequence[ChannelMoments]) -> ChannelMoments:
+    """Return the sums over several sets of pixels together."""
+    return ChannelMoments(*(torch.stack(parts).sum(dim=0) for parts in zip(*moments, strict=True)))
 
 
 class ChannelAttention(nn.Module):
@@ -36,6 +38,7 @@ class ChannelAttention(nn.Module):
     """
 
     context = 1  # rows beyond a strip that its result depends on
+    multiple = 1  # what the height of a strip divides by
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -53,13 +56,14 @@ class ChannelAttention(nn.Module):
     def look(self, x_BHWC: Tensor, above: int = 0, below: int = 0) -> tuple[ChannelMoments, Tensor]:
         """Return the sums over all rows but those that are only context, and their values."""
         mixed_BHWC = self.mix(self.qkv(x_BHWC))[:, above : x_BHWC.shape[1] - below]
-        query_BNC, key_BNC, _ = mixed_BHWC.flatten(1, 2).chunk(3, dim=-1)
+        query_BHWC, key_BHWC, value_BHWC = mixed_BHWC.chunk(3, dim=-1)
+        query_BNC, key_BNC = query_BHWC.flatten(1, 2), key_BHWC.flatten(1, 2)
         moments = ChannelMoments(
             torch.bmm(query_BNC.transpose(1, 2), key_BNC),
             query_BNC.square().sum(dim=1),
             key_BNC.square().sum(dim=1),
         )
-        return moments, mixed_BHWC.chunk(3, dim=-1)[2]
+        return moments, value_BHWC
 
     def weight(self, moments: ChannelMoments) -> Tensor:
         """Return attention and output projection as one matrix (B, C in, C out) per image.
@@ -99,7 +103,8 @@ class WindowAttention(nn.Module):
     def __init__(self, channels: int, heads: int, head_dim: int, window: int, margin: int) -> None:
         super().__init__()
         self.heads, self.inner = heads, heads * head_dim
-        self.window, self.context = window, margin
+        self.window = self.multiple = window
+        self.context = margin
         self.qkv = pointwise(channels, 3 * self.inner)
         self.out = pointwise(self.inner, channels)
         self.bias = nn.Parameter(torch.empty(heads, (2 * (window + margin) - 1) ** 2))

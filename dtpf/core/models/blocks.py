@@ -7,91 +7,118 @@ networks train without warm-up, and the parameters are the same.
 Legend: B = batch, H, W = height and width, C = channels.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
-from dtpf.core.models.attention import ChannelAttention, WindowAttention, mix_channels
+from dtpf.core.models.attention import (
+    ChannelAttention,
+    WindowAttention,
+    mix_channels,
+    total,
+)
 from dtpf.core.models.config import ModelConfig
 from dtpf.core.models.layers import FeedForward
-from dtpf.core.models.strips import fits_at_once, strips
+from dtpf.core.models.strips import Strip, fits_at_once, strips
 
 
-class LocalResidual(nn.Module):
-    """x + layer(LayerNorm(x)) for a layer that looks `layer.context` rows around."""
+class Residual(nn.Module, ABC):
+    """x + layer(LayerNorm(x)) over the channels of (B, H, W, C)."""
 
-    def __init__(self, channels: int, layer: FeedForward | WindowAttention, multiple: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.layer = layer
-        self.multiple = multiple
-
-    def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Return (B, H, W, C)."""
-        if fits_at_once(x_BHWC):
-            return x_BHWC + self.layer(self.norm(x_BHWC))
-        result = torch.empty_like(x_BHWC)
-        for images in strips(x_BHWC, self.multiple):
-            for strip in images:
-                around, above, below = strip.with_context(x_BHWC, self.layer.context)
-                change = self.layer(self.norm(around), above, below)
-                torch.add(strip.of(x_BHWC), change, out=strip.of(result))
-        return result
-
-
-class ChannelResidual(nn.Module):
-    """x + attention(LayerNorm(x)) for channel attention, which first looks at the whole image."""
-
-    def __init__(self, channels: int, layer: ChannelAttention) -> None:
+    def __init__(
+        self, channels: int, layer: FeedForward | WindowAttention | ChannelAttention
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
         self.layer = layer
 
-    def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Return (B, H, W, C)."""
+    def forward(self, x_BHWC: Tensor, spare: Tensor | None = None) -> Tensor:
+        """Return (B, H, W, C).
+
+        Args:
+            x_BHWC: the features.
+            spare: a tensor of the same shape that nobody needs any more; may become the result.
+        """
         if fits_at_once(x_BHWC):
             return x_BHWC + self.layer(self.norm(x_BHWC))
-        result = torch.empty_like(x_BHWC)  # holds the values until their weights are known
-        for images in strips(x_BHWC, multiple=1):
-            moments = None
-            for strip in images:
-                around, above, below = strip.with_context(x_BHWC, self.layer.context)
-                found, value = self.layer.look(self.norm(around), above, below)
-                strip.of(result).copy_(value)
-                moments = found if moments is None else moments.plus(found)
-            assert moments is not None
-            weight = self.layer.weight(moments)
-            for strip in images:
-                part = strip.of(result)
-                torch.add(strip.of(x_BHWC), mix_channels(part, weight), out=part)
+        result = torch.empty_like(x_BHWC) if spare is None else spare
+        for images in strips(x_BHWC, self.layer.multiple):
+            self._write(x_BHWC, images, result)
         return result
 
+    @abstractmethod
+    def _write(self, x_BHWC: Tensor, images: list[Strip], result: Tensor) -> None:
+        """Compute some images strip by strip."""
 
-def channel_block(channels: int, level: int, config: ModelConfig) -> nn.Sequential:
+
+class LocalResidual(Residual):
+    """Residual of a layer that looks `layer.context` rows around, and no further."""
+
+    layer: FeedForward | WindowAttention
+
+    def _write(self, x_BHWC: Tensor, images: list[Strip], result: Tensor) -> None:
+        for strip in images:
+            around, above, below = strip.with_context(x_BHWC, self.layer.context)
+            change = self.layer(self.norm(around), above, below)
+            torch.add(strip.of(x_BHWC), change, out=strip.of(result))
+
+
+class ChannelResidual(Residual):
+    """Residual of channel attention, which looks at whole images before it changes them."""
+
+    layer: ChannelAttention
+
+    def _write(self, x_BHWC: Tensor, images: list[Strip], result: Tensor) -> None:
+        moments = []
+        for strip in images:
+            around, above, below = strip.with_context(x_BHWC, self.layer.context)
+            found, value = self.layer.look(self.norm(around), above, below)
+            moments.append(found)
+            strip.of(result).copy_(value)  # until their weights are known
+        weight = self.layer.weight(total(moments))
+        for strip in images:
+            part = strip.of(result)
+            torch.add(strip.of(x_BHWC), mix_channels(part, weight), out=part)
+
+
+class Chain(nn.Sequential):
+    """Residuals one after the other; without gradients, two tensors take turns as their results.
+
+    Fresh memory costs as much time as the arithmetic of a layer.
+    """
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Return (B, H, W, C); the input stays as it is."""
+        given, spare = x_BHWC, None
+        for residual in self:
+            result = residual(x_BHWC, spare)
+            spare = None if x_BHWC is given else x_BHWC
+            x_BHWC = result
+        return x_BHWC
+
+
+def channel_block(channels: int, level: int, config: ModelConfig) -> Chain:
     """Return channel attention (TSAB) and a feed-forward layer; `level` 0 to 3 sets the heads."""
     attention = ChannelAttention(channels, config.channel_heads[level])
-    return nn.Sequential(ChannelResidual(channels, attention), _feed_forward(channels, config))
+    return Chain(ChannelResidual(channels, attention), _feed_forward(channels, config))
 
 
-def spatial_block(channels: int, level: int, config: ModelConfig) -> nn.Sequential:
+def spatial_block(channels: int, level: int, config: ModelConfig) -> Chain:
     """Return spatial attention (SSAB) and a feed-forward layer; `level` 0 to 3 sets the heads."""
-    attention = WindowAttention(
-        channels, config.spatial_heads[level], config.head_dim, config.window, config.margin
-    )
-    residual = LocalResidual(channels, attention, config.window)
-    return nn.Sequential(residual, _feed_forward(channels, config))
+    heads = config.spatial_heads[level]
+    attention = WindowAttention(channels, heads, config.head_dim, config.window, config.margin)
+    return Chain(LocalResidual(channels, attention), _feed_forward(channels, config))
 
 
-def block(channels: int, level: int, config: ModelConfig) -> nn.Sequential:
-    """Return one spatial-channel block of equation (3): TSAB, FFN, SSAB, FFN."""
-    return nn.Sequential(
-        *channel_block(channels, level, config), *spatial_block(channels, level, config)
-    )
-
-
-def blocks(count: int, channels: int, level: int, config: ModelConfig) -> nn.Sequential:
-    """Return `count` blocks one after the other."""
-    return nn.Sequential(*(block(channels, level, config) for _ in range(count)))
+def blocks(count: int, channels: int, level: int, config: ModelConfig) -> Chain:
+    """Return `count` spatial-channel blocks of equation (3), each TSAB, FFN, SSAB, FFN."""
+    parts: list[nn.Module] = []
+    for _ in range(count):
+        parts.extend(channel_block(channels, level, config))
+        parts.extend(spatial_block(channels, level, config))
+    return Chain(*parts)
 
 
 def _feed_forward(channels: int, config: ModelConfig) -> LocalResidual:
-    return LocalResidual(channels, FeedForward(channels, config.ffn_expansion), multiple=1)
+    return LocalResidual(channels, FeedForward(channels, config.ffn_expansion))

@@ -74,6 +74,7 @@ class FeedForward(nn.Module):
     """
 
     context = 1  # rows beyond a strip that its result depends on
+    multiple = 1  # what the height of a strip divides by
 
     def __init__(self, channels: int, expansion: float) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dtpf.core.models.blocks import block, channel_block, spatial_block
+from dtpf.core.models.blocks import blocks, channel_block, spatial_block
 from dtpf.core.models.config import LEVELS, ModelConfig
 from dtpf.core.models.layers import DepthwiseConv, pointwise
 
@@ -41,7 +41,7 @@ class JointFusion(nn.Module):
 
     def __init__(self, channels: int, level: int, config: ModelConfig) -> None:
         super().__init__()
-        self.block = block(2 * channels, level, config)
+        self.block = blocks(1, 2 * channels, level, config)
         self.out = pointwise(2 * channels, channels)
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:

@@ -38,15 +38,7 @@ def infrared_to_unit(
     `scaling` is for uint16 alone: `percentile` stretches the 0.5th to 99.5th percentile to [0, 1]
     (thermal cameras use 10 to 14 of the 16 bits), `full` divides by 65535.
     """
-    image = _unit(_checked(array, source), source, scaling)
-    if image.ndim == 2:
-        return image
-    if image.shape[2] < 3 or (
-        bool(np.all(image[..., 0] == image[..., 1]))
-        and bool(np.all(image[..., 0] == image[..., 2]))
-    ):
-        return np.ascontiguousarray(image[..., 0])
-    return luma(image)
+    return _unit(_as_gray(_checked(array, source)), source, scaling)
 
 
 def luma(image: FloatImage) -> FloatImage:
@@ -59,7 +51,21 @@ def unit_to_dtype(image: FloatImage, dtype: np.dtype) -> NDArray:
     clamped = np.clip(image, 0.0, 1.0)
     if np.issubdtype(dtype, np.floating):
         return clamped.astype(dtype)
-    return np.round(clamped * np.iinfo(dtype).max).astype(dtype)
+    return _rounded(clamped * np.iinfo(dtype).max, dtype)
+
+
+def _as_gray(array: NDArray) -> NDArray:
+    """Return one channel in the scale of the input; alpha must not take part in a stretch."""
+    if array.ndim == 2:
+        return array
+    if array.shape[2] < 3 or bool((array[..., :3] == array[..., :1]).all()):
+        return np.ascontiguousarray(array[..., 0])
+    gray = luma(array)
+    return gray if np.issubdtype(array.dtype, np.floating) else _rounded(gray, array.dtype)
+
+
+def _rounded(image: NDArray, dtype: np.dtype) -> NDArray:
+    return np.round(image).astype(dtype)
 
 
 def _checked(array: NDArray, source: str) -> NDArray:

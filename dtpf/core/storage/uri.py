@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pyarrow import fs
 
@@ -17,13 +17,16 @@ from dtpf.core.errors import UserError
 
 
 def normalise_uri(uri: str | os.PathLike[str]) -> str:
-    """Return an absolute URI without a trailing slash; plain paths become file:// URIs."""
+    """Return an absolute URI without a trailing slash; plain paths become file:// URIs.
+
+    The path of a file:// URI is taken literally, since file names may hold %, # and ?.
+    """
     text = os.fspath(uri)
     scheme = urlsplit(text).scheme if "://" in text else ""
     if scheme == "s3":
         return text.rstrip("/")
     if scheme == "file":
-        return "file://" + (unquote(urlsplit(text).path).rstrip("/") or "/")
+        return "file://" + (text.removeprefix("file://").rstrip("/") or "/")
     if scheme:
         raise UserError(f"{text}: unknown scheme {scheme!r}; use a path, file:// or s3://")
     return "file://" + os.path.abspath(text)

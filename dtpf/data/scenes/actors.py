@@ -103,40 +103,10 @@ def paint_pedestrian(
     """Paint a walking person; return its coverage (H, W).
 
     `seen` below 1 blends the visible body into its surroundings (unlit, dark clothes); the
-    infrared body is always there: bare head and hands warmest, clothes a little cooler.
+    infrared body is always there: bare head warmest, clothes a little cooler.
     """
     metre, tall = canvas.scale(z), rng.uniform(1.58, 1.88)
-    base, stride = canvas.project(x, 0, z), rng.uniform(0.06, 0.24)
-    top, trousers = (_CLOTHES[i] for i in rng.integers(len(_CLOTHES), size=2))
-    heat = min(weather.ground_warmth + 0.50, 0.80)
-    swing = rng.uniform(0.16, 0.30)
-    parts: list[tuple[Points, Color, float]] = [
-        (
-            [(-0.13, 0.92), (0.01, 0.92), (-stride + 0.08, 0.0), (-stride - 0.07, 0.0)],
-            trousers,
-            heat - 0.06,
-        ),
-        (
-            [(-0.01, 0.92), (0.13, 0.92), (stride + 0.07, 0.0), (stride - 0.08, 0.0)],
-            trousers,
-            heat - 0.06,
-        ),
-        (
-            [(-0.22, 1.42), (-0.14, 1.42), (-swing - 0.02, 0.82), (-swing - 0.12, 0.84)],
-            top,
-            heat - 0.02,
-        ),
-        (
-            [(0.22, 1.42), (0.14, 1.42), (swing + 0.02, 0.82), (swing + 0.12, 0.84)],
-            top,
-            heat - 0.02,
-        ),
-        (
-            [(-0.17, 0.88), (0.17, 0.88), (0.24, 1.44), (0.10, 1.50), (-0.10, 1.50), (-0.24, 1.44)],
-            top,
-            heat,
-        ),
-    ]
+    base, heat = canvas.project(x, 0, z), min(weather.ground_warmth + 0.50, 0.80)
     ratio, cover = tall / 1.75, np.zeros((canvas.height, canvas.width), np.float32)
 
     def put(region: Region, color: Color, warmth: float) -> None:
@@ -144,18 +114,37 @@ def paint_pedestrian(
         canvas.paint(region, warmth=warmth)
         cover[region.window] = np.maximum(cover[region.window], region.coverage)
 
-    for corners, color, warmth in parts:
+    for corners, color, cooler in _clothed_parts(rng):
         outline = [(base[0] + a * metre * ratio, base[1] - b * metre * ratio) for a, b in corners]
-        put(canvas.polygon(outline), color, warmth)
+        put(canvas.polygon(outline), color, heat - cooler)
     radius = 0.125 * metre * ratio
-    put(
-        canvas.ellipse(base[0], base[1] - (tall - 0.13) * metre, 0.85 * radius, radius),
-        (0.55, 0.38, 0.29),
-        heat + 0.16,
-    )
+    head = canvas.ellipse(base[0], base[1] - (tall - 0.13) * metre, 0.85 * radius, radius)
+    put(head, (0.55, 0.38, 0.29), heat + 0.16)
     hair = canvas.ellipse(base[0], base[1] - (tall - 0.07) * metre, 0.85 * radius, 0.6 * radius)
     canvas.paint(hair.scaled(seen), (0.08, 0.06, 0.05))
     return cover
+
+
+def _clothed_parts(rng: np.random.Generator) -> list[tuple[Points, Color, float]]:
+    """Return outlines in metres of a body of 1.75 m, their colours, and how much they insulate."""
+    stride = rng.uniform(0.06, 0.24)
+    top, trousers = (_CLOTHES[i] for i in rng.integers(len(_CLOTHES), size=2))
+    swing = rng.uniform(0.16, 0.30)
+    legs: list[Points] = [
+        [(-0.13, 0.92), (0.01, 0.92), (-stride + 0.08, 0.0), (-stride - 0.07, 0.0)],
+        [(-0.01, 0.92), (0.13, 0.92), (stride + 0.07, 0.0), (stride - 0.08, 0.0)],
+    ]
+    arms: list[Points] = [
+        [(-0.22, 1.42), (-0.14, 1.42), (-swing - 0.02, 0.82), (-swing - 0.12, 0.84)],
+        [(0.22, 1.42), (0.14, 1.42), (swing + 0.02, 0.82), (swing + 0.12, 0.84)],
+    ]
+    shoulders: Points = [(0.24, 1.44), (0.10, 1.50), (-0.10, 1.50), (-0.24, 1.44)]
+    torso: Points = [(-0.17, 0.88), (0.17, 0.88), *shoulders]
+    return [
+        *((leg, trousers, 0.06) for leg in legs),
+        *((arm, top, 0.02) for arm in arms),
+        (torso, top, 0.0),
+    ]
 
 
 def paint_hidden(

@@ -1,0 +1,125 @@
+"""Commands and their options. What they need is imported when they run: `dtpf --help` is quick."""
+
+import sys
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from dtpf.core.errors import UserError
+
+Device = StrEnum("Device", ["auto", "cpu", "cuda"])
+Split = StrEnum("Split", ["train", "val", "test"])
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class _Commands(TyperGroup):
+    """Turns a UserError of any command into one line and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Visible and infrared image fusion by a small network that needs no text.",
+)
+
+
+def main() -> None:
+    """Run the command line; ends the process with 0, 1 (some pairs failed) or 2 (mend input)."""
+    app()
+
+
+@app.command()
+def info(
+    network: Annotated[str, typer.Argument(metavar="PRESET|BUNDLE", show_default=False)],
+    size: Annotated[str, typer.Option(metavar="HxW", help="Image size FLOPs count for.")] = (
+        "480x640"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Show a network's parameters, FLOPs, stride and config; of a bundle also its papers."""
+    from dtpf.cli.describing import describe, to_json, to_text
+
+    facts = describe(network, size)
+    print(to_json(facts) if as_json else to_text(facts))
+
+
+@app.command()
+def fuse(
+    visible: Annotated[str, typer.Argument(metavar="VIS", show_default=False)],
+    infrared: Annotated[str, typer.Argument(metavar="IR", show_default=False)],
+    out: Annotated[str, typer.Option("--out", "-o", help="Image file to write, or a folder.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUNDLE|PRESET", help="Network; default: the one `make demo` published here."
+        ),
+    ] = None,
+    gray: Annotated[bool, typer.Option("--gray", help="Write the luminance alone.")] = False,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.auto,
+) -> None:
+    """Fuse two image files, or two folders whose images pair by name without suffix.
+
+    The suffix of OUT chooses the format (png, jpg, tif, webp; 8 bits); folders get PNG files.
+    """
+    from dtpf.cli.fusing import fuse_jobs, plan_jobs
+
+    failures = fuse_jobs(plan_jobs(visible, infrared, out), model, gray, device)
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[str, typer.Option(metavar="DIR", help="Folder or s3:// prefix of pairs.")],
+    method: Annotated[
+        list[str],
+        typer.Option(
+            metavar="M",
+            help="A baseline (mean, maximum, laplacian_pyramid), or NAME=BUNDLE, "
+            "or NAME=FOLDER of fused images. Repeat it.",
+        ),
+    ],
+    split: Annotated[Split, typer.Option(help="Which pairs.")] = Split.test,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="HTML report to write, with pictures.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score methods on the same pairs: a table, and a report that opens offline."""
+    from dtpf.cli.evaluating import Evaluation
+    from dtpf.evaluation import tables
+
+    evaluation = Evaluation.prepare(data, split.value, method)
+    table = evaluation.run()
+    if out is not None:
+        evaluation.write_report(table, out)
+    print(tables.to_json(table) if as_json else tables.to_text(table))
+
+
+@app.command()
+def serve(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", show_default=False)],
+    host: Annotated[str, typer.Option(help="Address to listen on; there is no password.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+) -> None:
+    """Serve one bundle over HTTP in this process, with the web page, until interrupted."""
+    from dtpf.serving.config import ServeConfig
+    from dtpf.serving.local import serve_local
+
+    config = ServeConfig.parse({"host": host, "port": port}, "dtpf serve")
+    print(f"serving {bundle} at http://{host}:{port} (Ctrl+C ends it)", file=sys.stderr)
+    serve_local(bundle, config)
