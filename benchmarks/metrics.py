@@ -2,7 +2,7 @@
 
 The straightforward way is NumPy and SciPy as the field's scripts do it: two-dimensional
 convolutions and a Python loop for the joint histogram. Both run in this process on one thread,
-in turns; the medians are compared, and the values must agree to 1e-9.
+in turns; the medians of their processor time are compared, and the values must agree to 1e-9.
 
     python benchmarks/metrics.py [--json] [--rounds 5]
 """

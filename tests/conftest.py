@@ -3,25 +3,22 @@
 Nothing here starts by itself: a test names what it needs.
 """
 
-import json
 import os
+import random
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from botocore.config import Config as BotoConfig
-from botocore.exceptions import BotoCoreError, ClientError
 
-REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-S3_START_SECONDS = 60
-BUCKET = "tests"
+ROOT = Path(__file__).resolve().parents[1]
+REAL_DATA = ROOT.parent / "shared" / "data"
+BUCKET = "dtpf"
 
 
 @pytest.fixture(scope="session")
@@ -33,71 +30,30 @@ def real_data() -> Path:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a free loopback port below those that systems hand out by themselves."""
+    for port in random.sample(range(20_000, 30_000), 200):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port between 20000 and 29999")
 
 
 @pytest.fixture(scope="session")
 def s3_environment(tmp_path_factory) -> Iterator[dict[str, str]]:
     """A SeaweedFS server of its own, and the AWS variables that lead to it."""
-    folder = tmp_path_factory.mktemp("weed")
-    keys = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": uuid.uuid4().hex}
-    credentials = {
-        "accessKey": keys["AWS_ACCESS_KEY_ID"],
-        "secretKey": keys["AWS_SECRET_ACCESS_KEY"],
-    }
-    rights = ["Admin", "Read", "Write", "List", "Tagging"]
-    identity = {"name": "tester", "credentials": [credentials], "actions": rights}
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    port = free_port()
-    environment = {
-        **keys,
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    command = [shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed", "server"]
-    command += [f"-dir={folder}", "-s3", f"-s3.port={port}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command += [
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-    ]  # fixed ports that two servers would share
-    command += [f"-s3.config={folder / 's3.json'}", "-master.volumeSizeLimitMB=64"]
-    command += [f"-{name}.port={free_port()}" for name in ("master", "volume", "filer")]
-    command += [f"-{name}.port.grpc={free_port()}" for name in ("master", "volume", "filer", "s3")]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    home = tmp_path_factory.mktemp("s3")
+    command = [sys.executable, str(ROOT / "cluster" / "local_s3.py")]
+    options = ["--home", str(home), "--port", str(free_port())]
+    subprocess.run([*command, "up", *options], check=True)
     try:
-        _wait_for_s3(environment, process, folder / "log")
-        yield environment
+        exports = subprocess.check_output([*command, "env", *options], text=True)
+        words = shlex.split(exports.removeprefix("export "))
+        yield dict(word.split("=", 1) for word in words)
     finally:
-        process.kill()  # its data is thrown away; an orderly end takes half a minute
-        process.wait()
-
-
-def s3_client(environment: dict[str, str]):
-    return boto3.client(
-        "s3",
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
-        region_name=environment["AWS_REGION"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        config=BotoConfig(retries={"max_attempts": 1}, connect_timeout=2, read_timeout=10),
-    )
-
-
-def _wait_for_s3(environment: dict[str, str], process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + S3_START_SECONDS
-    client = s3_client(environment)
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            client.create_bucket(Bucket=BUCKET)
-            client.put_object(Bucket=BUCKET, Key="probe", Body=b"probe")
-            return
-        except (BotoCoreError, ClientError):
-            time.sleep(0.5)
-    pytest.fail(f"SeaweedFS did not start:\n{log.read_text()[-2000:]}")
+        subprocess.run([*command, "down", *options], check=True)
 
 
 @pytest.fixture

@@ -47,13 +47,18 @@ class Rule:
 # severities, and two on one image. The first level is the one of highest F1 among those that at
 # most 1% of the clean images reach; the others are the medians of the measure at the severities
 # below them. Motion blur can be detected so, but its length hardly be told: its scale is coarse.
-_EXPOSURE_STEPS = (0.25, 0.4, 0.6, 1.0)
 RULES = (
-    Rule("visible", "low_light", measures.darkness, (0.1, 0.19, 0.42, 0.84), _EXPOSURE_STEPS),
-    Rule("visible", "over_exposure", measures.brightness, (0.6, 0.78, 0.9, 1.0), _EXPOSURE_STEPS),
+    Rule("visible", "low_light", measures.darkness, (0.1, 0.19, 0.42, 0.84), (0.25, 0.4, 0.6, 1.0)),
+    Rule(
+        "visible",
+        "over_exposure",
+        measures.brightness,
+        (0.6, 0.64, 0.74, 0.886),
+        (0.3, 0.4, 0.6, 1.0),
+    ),
     Rule("visible", "noise", measures.noise_level, (0.013, 0.027, 0.066), (0.15, 0.4, 1.0)),
     Rule("visible", "motion_blur", measures.motion_blur, (3.4, 4.8, 6.2), (0.3, 0.6, 1.0)),
-    Rule("infrared", "low_contrast", measures.flatness, (0.445, 0.57, 0.87), (0.4, 0.6, 1.0)),
+    Rule("infrared", "low_contrast", measures.flatness, (0.455, 0.57, 0.87), (0.4, 0.6, 1.0)),
     Rule("infrared", "noise", measures.noise_level, (0.014, 0.039, 0.094), (0.15, 0.4, 1.0)),
     Rule("infrared", "stripes", measures.stripe_level, (0.024, 0.064, 0.157), (0.15, 0.4, 1.0)),
 )

@@ -1,16 +1,15 @@
 """Commands and their options. What they need is imported when they run: `dtpf --help` is quick."""
 
 import sys
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from dtpf.core.errors import UserError
 
-Device = StrEnum("Device", ["auto", "cpu", "cuda"])
-Split = StrEnum("Split", ["train", "val", "test"])
+Device = Literal["auto", "cpu", "cuda"]
+Split = Literal["train", "val", "test"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -67,7 +66,7 @@ def fuse(
         ),
     ] = None,
     gray: Annotated[bool, typer.Option("--gray", help="Write the luminance alone.")] = False,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.auto,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
 ) -> None:
     """Fuse two image files, or two folders whose images pair by name without suffix.
 
@@ -91,7 +90,7 @@ def evaluate(
             "or NAME=FOLDER of fused images. Repeat it.",
         ),
     ],
-    split: Annotated[Split, typer.Option(help="Which pairs.")] = Split.test,
+    split: Annotated[Split, typer.Option(help="Which pairs.")] = "test",
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="HTML report to write, with pictures.")
     ] = None,
@@ -101,7 +100,7 @@ def evaluate(
     from dtpf.cli.evaluating import Evaluation
     from dtpf.evaluation import tables
 
-    evaluation = Evaluation.prepare(data, split.value, method)
+    evaluation = Evaluation.prepare(data, split, method)
     table = evaluation.run()
     if out is not None:
         evaluation.write_report(table, out)

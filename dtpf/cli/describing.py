@@ -9,8 +9,7 @@ from dtpf.cli.networks import network_source
 from dtpf.core.bundle import load_bundle
 from dtpf.core.errors import UserError
 from dtpf.core.models import PRESETS, ModelConfig, measure_cost
-
-SMALLEST_SIDE = 16
+from dtpf.core.models.checks import MIN_SIDE
 
 
 def describe(network: str, size: str) -> dict[str, Any]:
@@ -69,8 +68,8 @@ def _plain(value: Any) -> str:
 def _parse_size(size: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size)
     sides = (int(match[1]), int(match[2])) if match else (0, 0)
-    if min(sides) < SMALLEST_SIDE:
+    if min(sides) < MIN_SIDE:
         raise UserError(
-            f"--size {size}: give height and width, {SMALLEST_SIDE} or more, such as 480x640"
+            f"--size {size}: give height and width, {MIN_SIDE} or more, such as 480x640"
         )
     return sides

@@ -63,7 +63,7 @@ def apply_overrides(config: ConfigT, overrides: Sequence[str]) -> ConfigT:
         if not separator:
             raise UserError(f"--set {override}: expected KEY=VALUE, such as train.steps=100")
         _assign(document, key.strip(), _value(text))
-    return type(config).parse(document, "--set " + " ".join(overrides) if overrides else "config")
+    return type(config).parse(document, "--set" if overrides else "config")
 
 
 def _value(text: str) -> Any:

@@ -1,6 +1,7 @@
 """Plots of the report as inline SVG whose colours follow the page's light or dark theme."""
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,6 +147,8 @@ def _svg(figure: Figure, description: str) -> str:
     FigureCanvasSVG(figure).print_svg(sink, metadata={"Date": None, "Title": description})
     text = sink.getvalue()
     text = text[text.index("<svg") :]
+    # Group names repeat in every figure of a page; what is referred to has a salted id of its own.
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
     for stand_in, variable in _VARIABLES.items():
         text = text.replace(stand_in, f"var({variable})")
     return text.replace("<svg ", '<svg class="plot" role="img" ', 1)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dtpf.caption.captioner import build_captioner
 from dtpf.core.config import fingerprint
 from dtpf.core.errors import UserError
 from dtpf.core.storage import keys
@@ -58,7 +59,10 @@ class Plan:
         self._listing = listing_fingerprint(config.data)
         self._settings: Mapping[str, Callable[[], Any]] = {
             "data": lambda: [config.data.as_dict(), self._listing],
-            "caption": config.caption.identity,
+            "caption": lambda: [
+                config.caption.identity(),
+                build_captioner(config.caption).revision,
+            ],
             "teacher": lambda: [config.teacher.as_dict(), config.loss.as_dict()],
             "student": lambda: [config.student.as_dict(), config.loss.as_dict()],
             "tune": lambda: [config.tune.as_dict(), self.space().as_dict()],

@@ -38,7 +38,7 @@ def ssim_sum(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Te
     Raises:
         ValueError: a side is shorter than 11 pixels.
     """
-    return _similarity(fused_BHW, visible_BHW).index + _similarity(fused_BHW, infrared_BHW).index
+    return _similarity(fused_BHW, visible_BHW).whole + _similarity(fused_BHW, infrared_BHW).whole
 
 
 def ms_ssim_sum(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def ms_ssim_sum(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) ->
 class _Similarity(NamedTuple):
     """Means over all windows, (B,): the whole index, and its contrast-structure factor alone."""
 
-    index: Tensor
+    whole: Tensor
     structure: Tensor
 
 
@@ -97,5 +97,5 @@ def _ms_ssim(first_BHW: Tensor, second_BHW: Tensor) -> Tensor:
     for weight in _SCALE_WEIGHTS[:-1]:
         result = result * _similarity(first_BHW, second_BHW).structure.clamp(min=0.0) ** weight
         first_BHW, second_BHW = F.avg_pool2d(first_BHW, 2), F.avg_pool2d(second_BHW, 2)
-    coarsest = _similarity(first_BHW, second_BHW).index
+    coarsest = _similarity(first_BHW, second_BHW).whole
     return result * coarsest.clamp(min=0.0) ** _SCALE_WEIGHTS[-1]

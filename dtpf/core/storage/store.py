@@ -189,4 +189,6 @@ def _check_bucket(uri: str) -> None:
 
 def _s3_client() -> Any:
     endpoint, region = s3_settings()
-    return boto3.client("s3", endpoint_url=endpoint or None, region_name=region)
+    # A session of its own: the default one would keep the first credentials it ever saw.
+    session = boto3.session.Session()
+    return session.client("s3", endpoint_url=endpoint or None, region_name=region)
