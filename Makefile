@@ -11,7 +11,7 @@ ARGS ?=
 DASHBOARD_PORT ?= 8265
 PYTEST_ARGS ?=
 
-.PHONY: demo test stop up submit env lint install clean
+.PHONY: demo test stop up submit env s3 lint install clean
 
 demo: up submit
 
@@ -22,13 +22,18 @@ submit:
 	@$(BIN)/python cluster/local.py submit -- python jobs/pipeline.py $(ARGS)
 
 stop:
-	@test ! -x $(BIN)/python || $(BIN)/python cluster/local.py down
+	@test ! -x $(BIN)/python || { $(BIN)/python cluster/local.py down; $(BIN)/python cluster/local_s3.py down; }
+
+# An S3 server on this machine (SeaweedFS), for trials.
+s3: $(VENV)/.installed-dev
+	@$(BIN)/python cluster/local_s3.py up
 
 env:
 	@$(BIN)/python cluster/local.py env
 
+# One thread: tests start several processes, whose threads would fight over few cores.
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -110,7 +110,7 @@ class PlainNetwork:
         variance = x.var(-1, keepdim=True, unbiased=False)
         x = (x - mean) / torch.sqrt(variance + 1e-5)
         x = x * self.weights[f"{name}.norm.weight"] + self.weights[f"{name}.norm.bias"]
-        return x.reshape(batch, height, width, channels).permute(0, 3, 1, 2).contiguous()
+        return x.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def _feed_forward(self, name, x):
         x = self._conv(f"{name}.expand", x)

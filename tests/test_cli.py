@@ -89,7 +89,7 @@ def test_info_counts_more_operations_for_more_pixels():
         json.loads(run("info", "student_tiny", "--size", size, "--json").stdout)["flops"]
         for size in ("64x64", "128x128")
     )
-    assert large == 4 * small
+    assert large == pytest.approx(4 * small, rel=0.01)  # a few products have no pixels in them
 
 
 def test_info_of_a_bundle_adds_its_papers(bundle):
@@ -302,16 +302,20 @@ def test_fuse_says_when_there_is_no_gpu(one, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def test_pairs(tmp_path) -> Path:
-    for seed, stem in enumerate(STEMS):
-        write_pair(tmp_path / "msrs/test", stem, seed=3 * seed)
-    write_pair(tmp_path / "msrs/train", "other", seed=50)
-    return tmp_path / "msrs"
+def dataset(tmp_path) -> Path:
+    """Three pairs to test on and one to train on, of 48 x 64 pixels: metrics need 41 a side."""
+    root = tmp_path / "msrs"
+    for seed, name in enumerate([*(f"test/{{}}/{stem}.png" for stem in STEMS), "train/{}/d.png"]):
+        for side, channels in (("vi", 3), ("ir", 1)):
+            path = root / name.format(side)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(file_of(picture(48, 64, 5 * seed + channels, channels)))
+    return root
 
 
-def test_evaluate_compares_all_kinds_of_methods(test_pairs, bundle, tmp_path):
-    fuse_tiny(test_pairs / "test/vi", test_pairs / "test/ir", "-o", tmp_path / "theirs")
-    arguments = ["evaluate", "--data", test_pairs, "--method", "mean"]
+def test_evaluate_compares_all_kinds_of_methods(dataset, bundle, tmp_path):
+    fuse_tiny(dataset / "test/vi", dataset / "test/ir", "-o", tmp_path / "theirs")
+    arguments = ["evaluate", "--data", dataset, "--method", "mean"]
     arguments += ["--method", f"student={bundle}", "--method", f"theirs={tmp_path / 'theirs'}"]
     document = json.loads(run(*arguments, "--json", "-o", tmp_path / "r/report.html").stdout)
     assert document["pairs"] == 3
@@ -326,19 +330,19 @@ def test_evaluate_compares_all_kinds_of_methods(test_pairs, bundle, tmp_path):
     assert page.count("data:image/jpeg;base64,") >= 3 * 5
 
 
-def test_evaluate_prints_a_table_and_says_what_it_left_out(test_pairs):
-    (test_pairs / "test/ir/b.png").write_bytes(b"no picture")
-    result = run("evaluate", "--data", test_pairs, "--method", "mean", "--method", "maximum")
+def test_evaluate_prints_a_table_and_says_what_it_left_out(dataset):
+    (dataset / "test/ir/b.png").write_bytes(b"no picture")
+    result = run("evaluate", "--data", dataset, "--method", "mean", "--method", "maximum")
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["method", "mean", "maximum"]
     assert "mean over 2 pairs" in lines[-1]
     assert "test/ir/b.png" in result.stderr
 
 
-def test_evaluate_takes_the_split_that_is_told(test_pairs):
-    arguments = ("evaluate", "--data", test_pairs, "--method", "mean", "--json")
-    document = json.loads(run(*arguments, "--split", "val").stdout)
-    assert {row["pair_id"] for row in document["scores"]} == {"other"}
+def test_evaluate_takes_the_split_that_is_told(dataset):
+    arguments = ("evaluate", "--data", dataset, "--method", "mean", "--json")
+    document = json.loads(run(*arguments, "--split", "train").stdout)
+    assert {row["pair_id"] for row in document["scores"]} == {"d"}
 
 
 @pytest.mark.parametrize(
@@ -350,25 +354,25 @@ def test_evaluate_takes_the_split_that_is_told(test_pairs):
         ("theirs=/no/such/folder", "no folder"),
     ],
 )
-def test_evaluate_rejects_a_method_that_it_cannot_open(test_pairs, method, said):
-    assert said in error_of("evaluate", "--data", test_pairs, "--method", method)
+def test_evaluate_rejects_a_method_that_it_cannot_open(dataset, method, said):
+    assert said in error_of("evaluate", "--data", dataset, "--method", method)
 
 
-def test_evaluate_refuses_a_teacher(test_pairs, tmp_path):
+def test_evaluate_refuses_a_teacher(dataset, tmp_path):
     teacher = bundle_at(tmp_path / "teacher", "teacher_tiny")
-    message = error_of("evaluate", "--data", test_pairs, "--method", f"t={teacher}")
+    message = error_of("evaluate", "--data", dataset, "--method", f"t={teacher}")
     assert "captions" in message
 
 
-def test_evaluate_names_the_fused_images_that_are_missing(test_pairs, tmp_path):
-    shutil.copytree(test_pairs / "test/vi", tmp_path / "theirs")
-    (tmp_path / "theirs/c.jpg").unlink()
-    arguments = ("evaluate", "--data", test_pairs, "--method", f"theirs={tmp_path / 'theirs'}")
+def test_evaluate_names_the_fused_images_that_are_missing(dataset, tmp_path):
+    shutil.copytree(dataset / "test/vi", tmp_path / "theirs")
+    (tmp_path / "theirs/c.png").unlink()
+    arguments = ("evaluate", "--data", dataset, "--method", f"theirs={tmp_path / 'theirs'}")
     assert "missing 1 (c)" in error_of(*arguments)
 
 
-def test_evaluate_rejects_one_name_for_two_methods(test_pairs):
-    arguments = ("evaluate", "--data", test_pairs, "--method", "mean", "--method", "mean")
+def test_evaluate_rejects_one_name_for_two_methods(dataset):
+    arguments = ("evaluate", "--data", dataset, "--method", "mean", "--method", "mean")
     assert "distinct" in error_of(*arguments)
 
 

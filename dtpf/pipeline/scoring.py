@@ -8,12 +8,11 @@ from dtpf.core.bundle import load_bundle
 from dtpf.core.ops.pixels import Scaling
 from dtpf.core.records import Pair
 from dtpf.core.storage.keys import StageKeys
-from dtpf.core.storage.uri import read_bytes
-from dtpf.data.images import decode_infrared, decode_visible
 from dtpf.data.texts import Texts, read_texts
 from dtpf.evaluation import tables
 from dtpf.evaluation.baselines import BASELINES
 from dtpf.evaluation.compare import compare, retention
+from dtpf.evaluation.loading import load_pair
 from dtpf.evaluation.methods import BaselineMethod, Load, LoadedPair, Method, NetworkMethod
 from dtpf.evaluation.plots import Curve
 from dtpf.evaluation.report import ReportData, Tuning, collect_panels, render_report
@@ -96,24 +95,9 @@ def _texts(context: Context) -> Texts:
 
 def _loader(scaling: Scaling, texts: Texts) -> Load:
     def load(pair: Pair) -> LoadedPair:
-        guided = pair.visible_guide_uri is not None or pair.infrared_guide_uri is not None
-        return LoadedPair(
-            pair,
-            *_tensors(pair.visible_uri, pair.infrared_uri, scaling),
-            guides=_tensors(*pair.guide_uris, scaling) if guided else None,
-            text=torch.from_numpy(texts[pair.pair_id][1])[None],
-        )
+        return load_pair(pair, scaling, torch.from_numpy(texts[pair.pair_id][1])[None])
 
     return load
-
-
-def _tensors(
-    visible_uri: str, infrared_uri: str, scaling: Scaling
-) -> tuple[torch.Tensor, torch.Tensor]:
-    visible = decode_visible(read_bytes(visible_uri), visible_uri)
-    infrared = decode_infrared(read_bytes(infrared_uri), infrared_uri, scaling)
-    seen = torch.from_numpy(visible).permute(2, 0, 1)[None].contiguous()
-    return seen, torch.from_numpy(infrared)[None, None]
 
 
 def _curves(context: Context) -> list[Curve]:

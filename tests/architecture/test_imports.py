@@ -22,7 +22,8 @@ def handlers():
     names = [None, *(n for n in logging.root.manager.loggerDict if n.startswith("dtpf"))]
     return sum(len(logging.getLogger(name).handlers) for name in names)
 
-import torch, pyarrow.fs, boto3, matplotlib  # what other libraries do is not ours to answer for
+# What other libraries do is not ours to answer for.
+import boto3, matplotlib, pyarrow.fs, sklearn, torch
 
 sys.meta_path.insert(0, Blocked())
 environment, before = dict(os.environ), handlers()
