@@ -182,6 +182,8 @@ def _decode_tiff(data: bytes, source: str, max_pixels: int) -> NDArray:
             if "imagecodecs" not in str(error):
                 raise
             return _decode_packed_tiff(data, page, source)
+        if array.size == 0 or array.ndim not in (2, 3):
+            raise UserError(f"{source}: the TIFF file holds no image; it is damaged, save it again")
         return _upright(_tiff_pixels(array, page), _tiff_orientation(page))
 
 

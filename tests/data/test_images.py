@@ -217,6 +217,13 @@ def test_damaged_bytes_are_read_or_refused_and_nothing_else(data):
         assert decoded.size > 0
 
 
+def test_a_tiff_file_without_image_is_refused():
+    content = bytearray(file_of(picture(16, 16), "TIFF"))
+    content[134] = 0  # the tag that says where the pixels lie
+    with pytest.raises(UserError, match="holds no image"):
+        decode_array(bytes(content), "x.tif")
+
+
 @pytest.mark.parametrize("data", [file_of(picture()), tiff()])
 def test_pixel_limit_is_checked_before_decoding(data):
     with pytest.raises(UserError, match="pixels, the limit is 100; scale it down"):
