@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 # Numbers of a layer's input per piece: on a CPU what fits the second-level cache with its
-# intermediate results; elsewhere only a bound on memory.
+# intermediate results; elsewhere a bound on memory, and on the windows of one attention call, of
+# which CUDA kernels take at most 65535.
 _CPU_PIECE = 2**17
-_PIECE = 2**27
+_PIECE = 2**24
 
 
 class Strip(NamedTuple):
