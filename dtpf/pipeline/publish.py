@@ -36,7 +36,7 @@ def deploy(context: Context, place: StageKeys) -> Outcome:
     url = context.engines.deploy(plan.config.serve, plan.store.uri)
     milliseconds = _prove(url, plan.config.serve, sample, uri)
     context.console.line(f"one real request answered in {milliseconds:.0f} ms")
-    command = f"{curl_line(url, sample)}"
+    command = curl_line(url, sample)
     return Outcome(
         {**outputs, "url": url, "curl": command}, {"first_request_ms": round(milliseconds, 1)}
     )
