@@ -38,6 +38,9 @@ class OracleNetwork:
             x = self.blocks(f"decoder.levels.{level}", x, level)
             features = [x, *features]
         residual = self.three_by_three("out.weight", self.blocks("refinement", x, 0))
+        if self.config.start == "brighter":
+            gray = 0.299 * visible[:, :1] + 0.587 * visible[:, 1:2] + 0.114 * visible[:, 2:]
+            visible = visible + torch.where(infrared > gray, infrared - gray, 0.0)
         return (visible + residual)[..., :height, :width], features
 
     def encode(self, stream: str, image: Tensor) -> list[Tensor]:

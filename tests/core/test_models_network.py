@@ -33,6 +33,7 @@ CASES = [
     (SMALL, 1, 64, 64),
     (NO_TEXT, 3, 63, 70),
     (ModelConfig(width=16, blocks=(2, 1, 1, 1), refinement=0, ffn_expansion=1.5), 1, 33, 129),
+    (NO_TEXT.model_copy(update={"start": "brighter"}), 1, 64, 64),
     (NO_TEXT.model_copy(update={"channel_heads": (2, 1, 1, 4), "head_dim": 8}), 1, 130, 41),
 ]
 
@@ -159,6 +160,14 @@ def test_every_parameter_gets_a_gradient(kind, text):
     ours(*pair(1, 64, 64, text)).square().mean().backward()
     still = [name for name, weight in ours.named_parameters() if not weight.grad.abs().any()]
     assert still == []
+
+
+@pytest.mark.parametrize(("start", "expected"), [("visible", 0.25), ("brighter", 0.75)])
+def test_an_untrained_network_shows_nearly_its_start(start, expected):
+    torch.manual_seed(0)
+    model = build(NO_TEXT.model_copy(update={"start": start}))
+    fused = model(torch.full((1, 3, 64, 64), 0.25), torch.full((1, 1, 64, 64), 0.75))
+    assert 0.0 < (fused - expected).abs().max() < 0.3
 
 
 def test_untrained_text_changes_nothing():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dtpf.core.ops.color import luminance, rgb_to_ycbcr, ycbcr_to_rgb
+from dtpf.core.ops.color import luminance, raise_luminance, rgb_to_ycbcr, ycbcr_to_rgb
 
 
 def test_equals_kornia_but_for_its_rounded_constants():
@@ -49,6 +49,30 @@ def test_luminance_of_gray_is_itself():
     gray = torch.rand(2, 1, 4, 4)
     assert luminance(gray) is gray
     torch.testing.assert_close(luminance(gray.expand(-1, 3, -1, -1)), gray)
+
+
+def test_raised_luminance_is_the_maximum_and_keeps_the_colour():
+    visible = torch.rand(2, 3, 5, 6, dtype=torch.float64)
+    infrared = torch.rand(2, 1, 5, 6, dtype=torch.float64)
+    expected = kornia.color.rgb_to_ycbcr(visible)
+    expected[:, :1] = torch.maximum(expected[:, :1], infrared)
+    raised = kornia.color.rgb_to_ycbcr(raise_luminance(visible, infrared))
+    torch.testing.assert_close(raised, expected, rtol=0, atol=1e-6)
+
+
+def test_nothing_is_raised_to_darkness():
+    visible = torch.rand(1, 3, 4, 4)
+    torch.testing.assert_close(raise_luminance(visible, torch.zeros(1, 1, 4, 4)), visible)
+
+
+def test_raising_passes_gradients_where_the_infrared_is_brighter():
+    visible = torch.full((1, 3, 1, 2), 0.5, dtype=torch.float64, requires_grad=True)
+    infrared = torch.tensor([[[[0.2, 0.9]]]], dtype=torch.float64, requires_grad=True)
+    raise_luminance(visible, infrared).sum().backward()
+    torch.testing.assert_close(infrared.grad, torch.tensor([[[[0.0, 3.0]]]]).double())
+    torch.testing.assert_close(visible.grad[0, :, 0, 0], torch.ones(3).double())
+    torch.testing.assert_close(visible.grad.sum(dim=1)[0, 0, 1], torch.tensor(0.0).double())
+    assert torch.autograd.gradcheck(raise_luminance, (visible, infrared))
 
 
 @pytest.mark.parametrize("function", [luminance, rgb_to_ycbcr, ycbcr_to_rgb])

@@ -15,9 +15,14 @@ from dtpf.core.models.config import LEVELS, ModelConfig, preset
 from dtpf.core.models.layers import Conv, Downsample, Upsample, pointwise
 from dtpf.core.models.merging import merging
 from dtpf.core.models.modulation import TextModulation
+from dtpf.core.ops.color import raise_luminance
 from dtpf.core.ops.padding import reflect_pad_to_multiple
 
 Features = tuple[Tensor, ...]
+
+# Share of the usual initial weights of the output convolution. At full size the untrained network
+# adds noise as strong as the image; short trainings never unlearn it, least of all at the borders.
+_FIRST_RESIDUAL = 0.25
 
 
 class Encoder(nn.Module):
@@ -85,6 +90,8 @@ class FusionNet(nn.Module):
         self.decoder = Decoder(config)
         self.refinement = blocks(config.refinement, 2 * config.width, 0, config)
         self.out = Conv(2 * config.width, 3)
+        with torch.no_grad():
+            self.out.weight.mul_(_FIRST_RESIDUAL)
 
     @overload
     def forward(
@@ -131,10 +138,15 @@ class FusionNet(nn.Module):
         infrared = reflect_pad_to_multiple(infrared, self.config.stride)
         features = self.decoder(self._fuse(visible, infrared, text))
         residual = self.out(self.refinement(features[0])).permute(0, 3, 1, 2)
-        fused = (visible + residual)[..., :height, :width]
+        fused = (self._start(visible, infrared) + residual)[..., :height, :width]
         if not return_features:
             return fused
         return fused, tuple(feature.permute(0, 3, 1, 2) for feature in features)
+
+    def _start(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        if self.config.start == "visible":
+            return visible
+        return raise_luminance(visible, infrared)
 
     def _fuse(self, visible: Tensor, infrared: Tensor, text: Tensor | None) -> list[Tensor]:
         streams = zip(

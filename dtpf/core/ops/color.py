@@ -51,6 +51,17 @@ def ycbcr_to_rgb(image_B3HW: Tensor) -> Tensor:
     return torch.cat((red, green, blue), dim=1)
 
 
+def raise_luminance(visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Tensor:
+    """Raise RGB (B, 3, H, W) to at least the luminance of (B, 1, H, W), Cb and Cr unchanged.
+
+    Single channels of the result may leave [0, 1]; it is not clamped.
+
+    Raises:
+        ValueError: the first image is not (B, 3, H, W).
+    """
+    return visible_B3HW + (infrared_B1HW - luminance(visible_B3HW)).clamp(min=0.0)
+
+
 def _channels(image: Tensor, space: str) -> tuple[Tensor, Tensor, Tensor]:
     if image.ndim != 4 or image.shape[1] != 3:
         raise ValueError(f"expected a {space} image (B, 3, H, W), got shape {tuple(image.shape)}")
