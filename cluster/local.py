@@ -35,12 +35,13 @@ from processes import (
     write_private,
 )
 
+from dtpf.core.machine import logical_cpus
+
 ROOT = Path(__file__).resolve().parents[1]
 HOME = Path(".dtpf/cluster").absolute()
 STATE = HOME / "state.json"
 TOKEN = HOME / "token"
 LOG = HOME / "ray.log"
-LOGICAL_CPUS = 8  # stages hold a few actors that mostly wait; a laptop has fewer cores
 OBJECT_STORE_BYTES = 400 * 2**20
 START_SECONDS = 120.0
 # What workers need of this shell; a change of it means a new cluster.
@@ -109,7 +110,7 @@ def _start_options(dashboard_port: int) -> list[str]:
         "node-ip-address": LOOPBACK,
         "dashboard-host": LOOPBACK,
         "dashboard-port": dashboard_port,
-        "num-cpus": max(LOGICAL_CPUS, os.cpu_count() or 1),
+        "num-cpus": logical_cpus(),
         "object-store-memory": OBJECT_STORE_BYTES,
         "temp-dir": f"{tempfile.gettempdir()}/dtpf-{os.getuid()}-{folder}",
         **{name: free_port() for name in ("port", "ray-client-server-port")},

@@ -10,10 +10,11 @@ from typing import Any
 
 import ray
 
+from dtpf.core.machine import logical_cpus
+
 Event = dict[str, Any]
 Send = Callable[[Event], None]
 
-LOGICAL_CPUS = 8  # several stages hold a few actors that mostly wait; a laptop has fewer cores
 POLL_SECONDS = 0.5
 
 
@@ -28,7 +29,7 @@ def connect() -> None:
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
         return
     ray.init(
-        num_cpus=max(LOGICAL_CPUS, os.cpu_count() or 1),
+        num_cpus=logical_cpus(),
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.WARNING,
@@ -39,6 +40,18 @@ def connect() -> None:
 def disconnect() -> None:
     """Leave the cluster; one that `connect` started ends."""
     ray.shutdown()
+
+
+def quiet_data(stall_timeout_s: int) -> Any:
+    """Return a Ray Data context without bars, whose runs end when they cannot get their actors."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.wait_for_min_actors_s = stall_timeout_s
+    context.execution_no_progress_timeout_s = stall_timeout_s
+    return context
 
 
 @ray.remote(num_cpus=0)

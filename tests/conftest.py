@@ -4,10 +4,8 @@ Nothing here starts by itself: a test names what it needs.
 """
 
 import os
-import random
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import uuid
@@ -15,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from cluster.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"
@@ -27,18 +27,6 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real image pairs in {REAL_DATA}")
     return REAL_DATA
-
-
-def free_port() -> int:
-    """Return a free loopback port below those that systems hand out by themselves."""
-    for port in random.sample(range(20_000, 30_000), 200):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port between 20000 and 29999")
 
 
 @pytest.fixture(scope="session")

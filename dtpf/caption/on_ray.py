@@ -22,6 +22,7 @@ from dtpf.caption.shards import CaptionTarget, Shard, plan_shards
 from dtpf.core.errors import UserError
 from dtpf.core.records import PAIR_SCHEMA, Pair
 from dtpf.core.storage.store import Store
+from dtpf.on_ray import quiet_data
 
 _SHARD_SCHEMA = pa.schema(
     [("number", pa.int32()), ("pairs", pa.list_(pa.struct(list(PAIR_SCHEMA))))]
@@ -88,7 +89,7 @@ def _run_shards(
     if not pending:
         return
     resources = config.resources
-    with DataContext.current(_data_context(resources.stall_timeout_s)):
+    with DataContext.current(quiet_data(resources.stall_timeout_s)):
         results = ray.data.from_arrow([_shard_as_table(shard) for shard in pending]).map_batches(
             ShardCaptioner,
             fn_constructor_args=(config, target),
@@ -99,16 +100,6 @@ def _run_shards(
             num_gpus=resources.num_gpus,
         )
     yield from results.iter_rows()  # under the context that was current when it was made
-
-
-def _data_context(stall_timeout_s: int) -> DataContext:
-    """Quiet Ray Data, and let a run that cannot get its actors end instead of waiting for ever."""
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.wait_for_min_actors_s = stall_timeout_s
-    context.execution_no_progress_timeout_s = stall_timeout_s
-    return context
 
 
 def _shard_as_table(shard: Shard) -> pa.Table:

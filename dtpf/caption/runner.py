@@ -3,7 +3,7 @@
 Everything here runs in one process; `on_ray.py` runs the same `caption_shard` on many.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -19,7 +19,6 @@ from dtpf.core.records import CAPTION_SCHEMA, EMBEDDING_SCHEMA, Caption, Pair
 from dtpf.core.storage.store import Store
 from dtpf.core.storage.uri import read_bytes
 from dtpf.data.images import decode_infrared, decode_visible
-from dtpf.data.texts import Texts, read_texts
 
 Progress = Callable[[int, int], None]  # pairs finished, pairs in all
 
@@ -106,29 +105,6 @@ def caption_pairs(
         if progress:
             progress(skipped + done, len(pairs))
     return CaptionReport(done, skipped, failed)
-
-
-def read_captions(
-    store: Store,
-    captions_prefix: str,
-    embeddings_prefix: str,
-    expected: Iterable[str] | None = None,
-) -> Texts:
-    """Read what `caption_pairs` wrote: `pair_id` to caption and embedding (512,).
-
-    Raises:
-        UserError: as `read_texts`; or one of the `expected` pair ids is missing, or there is
-            another one.
-    """
-    texts = read_texts(store, captions_prefix, embeddings_prefix)
-    wanted = set(texts if expected is None else expected)
-    if wanted != set(texts):
-        lacking, surplus = wanted - set(texts), set(texts) - wanted
-        raise UserError(
-            f"{store.uri_of(captions_prefix)}: {len(lacking)} pairs are missing and {len(surplus)}"
-            f" are not expected, such as {min(lacking | surplus)!r}; redo it with --force caption"
-        )
-    return texts
 
 
 def _caption(pair: Pair, captioner: Captioner, scaling: Scaling) -> Caption:

@@ -6,12 +6,14 @@ Output of jobs is not a terminal, so a bar is printed as lines, not redrawn; tqd
 import sys
 import time
 from collections.abc import Callable
+from statistics import fmean
 
 from tqdm import tqdm
 
 from dtpf.training.loop import StepReport
 
 LINE_SECONDS = 3.0
+LOSS_WINDOW = 20
 
 
 class Console:
@@ -34,16 +36,19 @@ class Console:
         return lambda done, total: bar.show(done, total, "")
 
     def losses(self) -> Callable[[StepReport], None]:
-        """Return a step callback that prints a bar with the smoothed loss and the data wait."""
+        """Return a step callback that prints a bar with the mean loss of the first and last steps.
+
+        Single batches differ by more than a short training gains: each mean is over 20 of them.
+        """
         bar = _Bar(self.line, "step")
-        smooth: list[float] = []
         first: list[int] = []
+        losses: list[float] = []
 
         def on_step(report: StepReport) -> None:
             first.append(report.step)
-            loss = report.losses["loss"]
-            smooth.append(0.9 * smooth[-1] + 0.1 * loss if smooth else loss)
-            note = f"loss {smooth[0]:.2f} -> {smooth[-1]:.2f}"
+            losses.append(report.losses["loss"])
+            early, late = fmean(losses[:LOSS_WINDOW]), fmean(losses[-LOSS_WINDOW:])
+            note = f"loss {early:.2f} -> {late:.2f}"
             bar.show(report.step, report.steps, note, first[0] - 1)
 
         return on_step

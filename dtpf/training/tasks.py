@@ -4,6 +4,7 @@ Teacher and student differ by task and config alone; loop and checkpoints are th
 Legend: B = batch, H, W = height and width, D = text width.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ class TrainBatch:
         )
 
 
-class Task(nn.Module):
+class Task(nn.Module, ABC):
     """A trainable module and its loss.
 
     `network` is what is shipped; `trainable` is what the optimiser sees (it may hold helpers,
@@ -63,9 +64,9 @@ class Task(nn.Module):
     network: FusionNet
     trainable: nn.Module
 
+    @abstractmethod
     def forward(self, batch: TrainBatch, trainable: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
         """Run `trainable` (wrapped or not) on a batch."""
-        raise NotImplementedError
 
 
 class FusionTask(Task):

@@ -14,15 +14,16 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from cluster.processes import free_port
 from dtpf.core.storage.store import Store
 from dtpf.data.images import decode_visible
-from tests.conftest import free_port
 from tests.small import as_options
 
 pytestmark = [pytest.mark.ray, pytest.mark.kill, pytest.mark.s3, pytest.mark.timeout(900)]
@@ -30,9 +31,15 @@ pytestmark = [pytest.mark.ray, pytest.mark.kill, pytest.mark.s3, pytest.mark.tim
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = [sys.executable, str(ROOT / "cluster" / "local.py")]
 DRIVER = "jobs/pipeline.py"
-# Long enough that a process can be struck in the middle of the teacher's training.
-LONGER = ("teacher.train.steps=40", "teacher.train.validate_every=40", "scaling.workers=2")
-TRAINING = r"/40 .*loss "
+# Long enough that a process can be struck in the middle of a training.
+LONGER = (
+    "teacher.train.steps=40",
+    "teacher.train.validate_every=40",
+    "student.train.steps=41",
+    "student.train.validate_every=41",
+    "scaling.workers=2",
+)
+TRAINING, DISTILLING = r"/40 .*loss ", r"/41 .*loss "
 
 
 class Cluster:
@@ -64,10 +71,10 @@ class Cluster:
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
-    def interrupt(self, mark: str, strike: Callable[[], None]) -> subprocess.Popen[str]:
+    def interrupt(self, mark: str, strike: Callable[[], None], *more: str) -> subprocess.Popen[str]:
         """Start the job; when a line of its output matches `mark`, strike."""
         process = subprocess.Popen(
-            [*LOCAL, *self.job()],
+            [*LOCAL, *self.job(*more)],
             cwd=self.home,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -157,6 +164,34 @@ def test_the_result_is_that_of_an_unbroken_run(cluster, tmp_path, monkeypatch, s
     assert len(broken) == len(expected) == 40
     for ours, theirs in zip(broken, expected, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("stage", "mark"),
+    [
+        ("caption", r"^\[2/7\]"),
+        ("student", DISTILLING),
+        ("tune", r"^\[5/7\]"),
+        ("evaluate", r"^\[6/7\]"),
+        ("deploy", r"^\[7/7\]"),
+    ],
+)
+def test_a_driver_killed_in_a_stage_repeats_no_finished_one(cluster, stage, mark):
+    before = ["data", "caption", "teacher", "student", "tune", "evaluate", "deploy"].index(stage)
+    broken = cluster.interrupt(mark, lambda: cluster.kill(DRIVER), "--force", stage)
+    broken.communicate(timeout=120)
+    assert broken.returncode != 0
+    output = cluster.run()
+    assert output.count("skipped") == before
+    assert "endpoint" in output
+
+
+def test_killed_workers_do_not_stop_the_distillation(cluster):
+    strike = partial(cluster.kill, "RayTrainWorker")
+    process = cluster.interrupt(DISTILLING, strike, "--force", "student")
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[:6000]
+    assert "endpoint" in output
 
 
 def _teacher_losses(store: Store) -> list[dict[str, float]]:

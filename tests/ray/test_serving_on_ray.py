@@ -10,13 +10,13 @@ import pytest
 import ray
 import torch
 
+from cluster.processes import free_port
 from dtpf.core.bundle import save_bundle
 from dtpf.core.errors import UserError
 from dtpf.core.models import build
 from dtpf.core.storage.keys import current_key, model_prefix
 from dtpf.core.storage.store import Store
 from dtpf.serving.config import ServeConfig
-from tests.conftest import free_port
 from tests.serving.fakes import infrared_png, visible_png
 
 pytestmark = pytest.mark.ray
