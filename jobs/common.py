@@ -6,7 +6,8 @@ Every job takes the same options, so that a stage run alone finds the results of
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -24,8 +25,9 @@ from dtpf.pipeline.plan import STAGES, TITLES, Plan
 from dtpf.pipeline.runner import run_stages
 from dtpf.pipeline.stages import Context
 from dtpf.recipes import recipe as find_recipe
+from dtpf.tuning.space_file import find_space, search_settings
 
-DEFAULT_STORE = ".dtpf/store"
+DEFAULT_RECIPE, DEFAULT_STORE = "tiny_cpu", ".dtpf/store"
 
 Recipe = Annotated[str, typer.Option("--recipe", help="Configuration to start from.")]
 Data = Annotated[
@@ -47,7 +49,7 @@ def run_job(stages: Sequence[str]) -> None:
     """Be the command line of a job that runs `stages`; ends the process with the exit code."""
 
     def command(
-        recipe: Recipe = "tiny_cpu",
+        recipe: Recipe = DEFAULT_RECIPE,
         data: Data = None,
         store: StoreUri = DEFAULT_STORE,
         settings: Settings = None,
@@ -56,20 +58,30 @@ def run_job(stages: Sequence[str]) -> None:
         strict: Strict = False,
         local: Local = False,
     ) -> None:
-        try:
+        with ending():
             config = resolve_config(recipe, data, settings or [], strict)
-            _execute(Plan(config, Store(store)), stages, force, dry_run, local)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            raise typer.Exit(2) from None
+            execute(Plan(config, Store(store)), stages, force, dry_run, local)
 
     typer.run(command)
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """End the process with one line and exit code 2 where a person can mend what is wrong."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise typer.Exit(2) from None
 
 
 def resolve_config(
     recipe: str, data: str | None, settings: Sequence[str], strict: bool
 ) -> PipelineConfig:
-    """Return the recipe with the options applied; `--set` has the last word."""
+    """Return the recipe with the options applied.
+
+    `--set` has the last word, also over what the file of the search space asks for.
+    """
     config = find_recipe(recipe)
     if data is not None:
         source = normalise_uri(data)
@@ -77,18 +89,21 @@ def resolve_config(
         config = _updated(config, "data", {"source": source, "name": name})
     if strict:
         config = _updated(config, "data", {"strict": True})
-    return apply_overrides(config, settings)
+    chosen = apply_overrides(config, settings)
+    asked = search_settings(find_space(chosen.tune.space))
+    return apply_overrides(_updated(config, "tune", asked), settings)
 
 
-def _updated(config: PipelineConfig, section: str, values: dict[str, Any]) -> PipelineConfig:
+def _updated(config: PipelineConfig, section: str, values: Mapping[str, Any]) -> PipelineConfig:
     return apply_overrides(
         config, [f"{section}.{name}={json.dumps(value)}" for name, value in values.items()]
     )
 
 
-def _execute(
+def execute(
     plan: Plan, stages: Sequence[str], force: str | None, dry_run: bool, local: bool
 ) -> None:
+    """Run the stages of a plan, here or on a cluster, and print what came of it."""
     console = Console()
     if dry_run:
         return describe(plan, stages, console)
@@ -96,7 +111,7 @@ def _execute(
     if force is not None:
         console.line(f"redoing: {', '.join(plan.forget(force))}")
     engines = in_process() if local else _on_ray(plan, stages)
-    receipts = run_stages(Context(plan, engines, console), stages)
+    receipts = run_stages(Context(plan, engines, console, forced=force is not None), stages)
     _summary(plan, receipts)
     return None
 
@@ -121,21 +136,27 @@ def describe(plan: Plan, stages: Sequence[str], console: Console) -> None:
             console.line(f"would write {step.keys.root}/")
 
 
-def _on_ray(plan: Plan, stages: Sequence[str]) -> Engines:
-    """Join or start a cluster; only here does a job import Ray."""
+def join_cluster() -> None:
+    """Join or start a cluster; only after this does a job import what needs Ray."""
     if not os.environ.get("RAY_ADDRESS"):
         # Ray reads this when it is imported: a cluster of its own listens on loopback alone.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from dtpf import on_ray
+
+    on_ray.connect()
+
+
+def _on_ray(plan: Plan, stages: Sequence[str]) -> Engines:
+    join_cluster()
     from dtpf.caption.on_ray import caption_pairs
+    from dtpf.evaluation.on_ray import evaluate_on_ray
     from dtpf.serving.on_ray import check_address, deploy
     from dtpf.training.on_ray import train_on_ray
     from dtpf.tuning.on_ray import search_on_ray
 
-    on_ray.connect()
     if "deploy" in stages:
         check_address(plan.config.serve)
-    return Engines(caption_pairs, train_on_ray, search_on_ray, deploy)
+    return Engines(caption_pairs, train_on_ray, search_on_ray, deploy, evaluate_on_ray)
 
 
 def _summary(plan: Plan, receipts: dict[str, Receipt]) -> None:

@@ -54,6 +54,7 @@ BASELINES: dict[str, Baseline] = {
     "maximum": maximum,
     "laplacian_pyramid": laplacian_pyramid,
 }
+ALIASES = {"max": "maximum", "laplacian": "laplacian_pyramid"}
 
 
 def recolour(luma_B1HW: Tensor, visible_B3HW: Tensor) -> Tensor:

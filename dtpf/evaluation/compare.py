@@ -6,10 +6,9 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from dtpf.core.errors import UserError
-from dtpf.core.metrics import METRICS
-from dtpf.evaluation.score import ScoreTable
+from dtpf.core.metrics import RETENTION_METRICS, find_metric, retention, retention_shares
+from dtpf.evaluation.score_table import ScoreTable
 
-RETENTION_METRICS = ("VIF", "Qabf", "SSIM")
 _RESAMPLES = 2000
 
 
@@ -18,7 +17,7 @@ class Comparison:
     """How `first` does against `second` in one metric, pair by pair.
 
     Attributes:
-        metric: key of METRICS.
+        metric: its name.
         first: method in question.
         second: method that it is held against.
         wins: pairs on which `first` is better.
@@ -43,7 +42,7 @@ class Comparison:
         if self.interval is None or self.interval[0] <= 0.0 <= self.interval[1]:
             return "open"
         rises = self.interval[0] > 0.0
-        return "better" if rises == METRICS[self.metric].higher_is_better else "worse"
+        return "better" if rises == find_metric(self.metric).higher_is_better else "worse"
 
 
 def compare(table: ScoreTable, first: str, second: str, seed: int = 0) -> list[Comparison]:
@@ -65,16 +64,13 @@ class Retention:
     overall: float
 
 
-def retention(
+def retention_in(
     table: ScoreTable,
     student: str,
     teacher: str,
     metrics: tuple[str, ...] = RETENTION_METRICS,
 ) -> Retention:
-    """Return the student's share of the teacher's mean score in each of `metrics`.
-
-    1.0 means nothing was lost; where lower is better the ratio is turned over. `overall` is the
-    mean of the shares.
+    """Return what a student of the table keeps of its teacher; see `core.metrics.retention`.
 
     Raises:
         UserError: a method or metric that the table does not have, or a score that is not
@@ -85,13 +81,16 @@ def retention(
     absent = [metric for metric in metrics if metric not in table.metrics]
     if absent:
         raise UserError(f"retention needs {', '.join(absent)}: add them to the metrics")
-    shares = {metric: _share(table, metric, student, teacher) for metric in metrics}
-    return Retention(shares, float(np.mean(list(shares.values()))))
+    ours, theirs = ({m: table.mean(method, m) for m in metrics} for method in (student, teacher))
+    try:
+        return Retention(retention_shares(ours, theirs, metrics), retention(ours, theirs, metrics))
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _compared(table: ScoreTable, metric: str, first: str, second: str, seed: int) -> Comparison:
     difference = table.values(first, metric) - table.values(second, metric)
-    gain = difference if METRICS[metric].higher_is_better else -difference
+    gain = difference if find_metric(metric).higher_is_better else -difference
     interval = None
     if difference.size > 1:
         resampled = bootstrap(
@@ -113,15 +112,6 @@ def _compared(table: ScoreTable, metric: str, first: str, second: str, seed: int
         median_difference=float(np.median(difference)),
         interval=interval,
     )
-
-
-def _share(table: ScoreTable, metric: str, student: str, teacher: str) -> float:
-    ours, theirs = table.mean(student, metric), table.mean(teacher, metric)
-    if min(ours, theirs) <= 0.0:
-        raise UserError(
-            f"retention of {metric}: scores must be positive, got {ours:.4g}, {theirs:.4g}"
-        )
-    return ours / theirs if METRICS[metric].higher_is_better else theirs / ours
 
 
 def _check_method(table: ScoreTable, method: str) -> None:

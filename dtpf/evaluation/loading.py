@@ -7,12 +7,10 @@ from dtpf.core.ops.pixels import Scaling
 from dtpf.core.records import Pair
 from dtpf.core.storage.uri import read_bytes
 from dtpf.data.images import decode_infrared, decode_visible
-from dtpf.evaluation.methods import LoadedPair
+from dtpf.evaluation.batches import Batch
 
 
-def load_pair(
-    pair: Pair, scaling: Scaling = "percentile", text: Tensor | None = None
-) -> LoadedPair:
+def load_pair(pair: Pair, scaling: Scaling = "percentile", text: Tensor | None = None) -> Batch:
     """Read and decode one pair, and its clean originals where the index knows them.
 
     Args:
@@ -24,8 +22,8 @@ def load_pair(
         UserError: a file is missing or damaged.
     """
     guided = pair.visible_guide_uri is not None or pair.infrared_guide_uri is not None
-    return LoadedPair(
-        pair,
+    return Batch(
+        (pair,),
         *_read(pair.visible_uri, pair.infrared_uri, scaling),
         guides=_read(*pair.guide_uris, scaling) if guided else None,
         text=text,

@@ -6,6 +6,7 @@ Legend: H, W = height and width; images are floats in [0, 1].
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from torch import Tensor
 
 from dtpf.core.records import Pair
 from dtpf.data.images import encode
-from dtpf.evaluation.methods import Load, LoadedPair, Method
+from dtpf.evaluation.batches import Batch, Load
+from dtpf.evaluation.methods import Method
 
 _LONGEST_SIDE = 960  # larger images are halved until they fit: the report stays mailable
 _INSET_SHARE = 0.22  # side of the inset, as a share of the image's shorter side
 _QUALITY = 88
+_SCANS = ("pet", "spect", "ct", "mri")
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,24 @@ def _surroundings(image_11HW: Tensor, side: int) -> Tensor:
     return image_11HW
 
 
-def _panel(methods: Sequence[Method], loaded: LoadedPair) -> Panel:
-    images = {"visible": loaded.visible, "infrared": loaded.infrared}
-    images |= {method.name: method.fuse(loaded) for method in methods}
-    height, width = loaded.visible.shape[-2:]
-    top, left, side = hottest_window(loaded.infrared)
+def source_labels(pair: Pair) -> tuple[str, str]:
+    """Return what to call both images: visible and infrared, or the modality of a scan.
+
+    Medical sets name their folders after it (`.../pet/1.png`, `.../mri/1.png`).
+    """
+    labels = []
+    for uri, usual in ((pair.visible_uri, "visible"), (pair.infrared_uri, "infrared")):
+        folder = PurePosixPath(uri).parent.name.lower()
+        labels.append(folder.upper() if folder in _SCANS else usual)
+    return labels[0], labels[1]
+
+
+def _panel(methods: Sequence[Method], batch: Batch) -> Panel:
+    (pair,) = batch.pairs
+    images = dict(zip(source_labels(pair), (batch.visible, batch.infrared), strict=True))
+    images |= {method.name: method.fuse(batch) for method in methods}
+    height, width = batch.visible.shape[-2:]
+    top, left, side = hottest_window(batch.infrared)
     pictures = tuple(
         Picture(
             label,
@@ -117,7 +133,7 @@ def _panel(methods: Sequence[Method], loaded: LoadedPair) -> Panel:
         for label, image in images.items()
     )
     inset = Inset(left / width, top / height, side / width, side / height)
-    return Panel(loaded.pair.pair_id, width, height, inset, pictures)
+    return Panel(pair.pair_id, width, height, inset, pictures)
 
 
 def _limited(image_1CHW: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
-from dtpf.evaluation.score import ScoreTable
+from dtpf.evaluation.score_table import ScoreTable
 
 # Matplotlib writes fixed colours: these stand-ins are replaced by the page's CSS variables.
 _INK, _MUTED, _GRID, _ACCENT = "#010101", "#020202", "#030303", "#040404"
@@ -23,6 +23,8 @@ _VARIABLES = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line", _ACCENT: "--acc
     stand_in: f"--series-{index}" for index, stand_in in enumerate(_SERIES, start=1)
 }
 _MOST_POINTS = 300
+_LEGEND_COLUMNS = 3
+_WIDE = 20.0  # ratio of typical values
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -81,9 +83,12 @@ def distribution(table: ScoreTable, metric: str) -> str:
 
 
 def curves(title: str, lines: Sequence[Curve]) -> str:
-    """Return one loss plot; each curve's legend entry is the part of its name after `/`."""
+    """Return one loss plot; each curve's legend entry is the part of its name after `/`.
+
+    The axis is logarithmic where terms differ so much that the small ones would lie flat.
+    """
     with mpl.rc_context(_STYLE | {"svg.hashsalt": f"curves-{title}"}):
-        figure = Figure(figsize=(4.6, 2.9))
+        figure = Figure(figsize=(4.6, 2.6 + 0.22 * -(-len(lines) // _LEGEND_COLUMNS)))
         axes = figure.subplots()
         for index, curve in enumerate(lines):
             steps, values = _thinned(np.asarray(curve.steps), np.asarray(curve.values))
@@ -92,6 +97,8 @@ def curves(title: str, lines: Sequence[Curve]) -> str:
             style = "-" if index < len(_SERIES) else "--"
             axes.plot(steps, values, style, color=color, linewidth=1.6, label=label)
         axes.set_xlabel("step")
+        if _spread_widely(lines):
+            axes.set_yscale("log")
         _outside_legend(axes, len(lines))
         return _svg(figure, f"{title}: loss by step")
 
@@ -131,10 +138,18 @@ def _thinned(steps: NDArray, values: NDArray) -> tuple[NDArray, NDArray]:
     )
 
 
+def _spread_widely(lines: Sequence[Curve]) -> bool:
+    middles = [float(np.median(curve.values)) for curve in lines]
+    lowest = min(min(curve.values) for curve in lines)
+    return lowest > 0 and max(middles) > _WIDE * min(middles)
+
+
 def _outside_legend(axes: Axes, entries: int) -> None:
     if entries > 1:
         axes.figure.legend(
-            *axes.get_legend_handles_labels(), loc="outside upper left", ncols=min(entries, 4)
+            *axes.get_legend_handles_labels(),
+            loc="outside upper left",
+            ncols=min(entries, _LEGEND_COLUMNS),
         )
 
 

@@ -6,7 +6,7 @@ needs pictures.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from itertools import groupby
 from typing import Any
@@ -14,15 +14,18 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from dtpf.core.metrics import CONVENTIONS, METRICS
+from dtpf.core.metrics import find_metric
 from dtpf.core.records import Pair
-from dtpf.evaluation.baselines import BASELINES
+from dtpf.evaluation.baselines import ALIASES, BASELINES
+from dtpf.evaluation.batches import Load
 from dtpf.evaluation.compare import Comparison, Retention
 from dtpf.evaluation.config import EvalConfig
-from dtpf.evaluation.methods import Load, Method
+from dtpf.evaluation.limit import is_limit
+from dtpf.evaluation.methods import Method
 from dtpf.evaluation.panels import Panel, make_panels, spread
 from dtpf.evaluation.plots import Curve, curves, distribution, scatter
-from dtpf.evaluation.score import ScoreTable, in_split
+from dtpf.evaluation.score import in_split
+from dtpf.evaluation.score_table import ScoreTable
 from dtpf.evaluation.tables import DIGITS, heading, places
 
 
@@ -51,7 +54,8 @@ class ReportData:
         retention: the student's share of its teacher.
         curves: training curves, named `plot/line`.
         tuning: trials of the search.
-        receipts: what was run, by stage: commit, config, fingerprints, hardware, times.
+        run: what was run, in short: commit, data, captioner, text encoder, hardware.
+        receipts: the same in full, by stage or by what it concerns.
         notes: sentences that a reader must know, such as which defaults stood in.
     """
 
@@ -65,7 +69,8 @@ class ReportData:
     retention: Retention | None = None
     curves: Sequence[Curve] = ()
     tuning: Tuning | None = None
-    receipts: Mapping[str, Mapping[str, Any]] | None = None
+    run: Mapping[str, Any] = field(default_factory=dict)
+    receipts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
 
@@ -97,15 +102,18 @@ def render_report(data: ReportData) -> str:
         table=table,
         headings=[heading(metric) for metric in table.metrics],
         places=places(table),
-        trivial=set(BASELINES),
-        convention=CONVENTIONS[table.convention],
-        metrics=[METRICS[metric] for metric in table.metrics],
+        trivial={*BASELINES, *ALIASES},
+        limits={method for method in table.methods if is_limit(method)},
+        convention=table.convention,
+        metrics=[find_metric(metric) for metric in table.metrics],
         paper=paper_rows(data.dataset),
         citation=_paper_tables()["citation"],
         distributions={metric: Markup(distribution(table, metric)) for metric in table.metrics},
         loss_plots=_loss_plots(data.curves),
         trials=_trials(data.tuning) if data.tuning else None,
-        receipts={stage: _flat(facts) for stage, facts in (data.receipts or {}).items()},
+        versus=_by_second(data.comparisons),
+        worst_scores={panel.pair_id: _scores_of(data, panel.pair_id) for panel in data.worst},
+        receipts={stage: _flat(facts) for stage, facts in data.receipts.items()},
     )
 
 
@@ -140,6 +148,24 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.5g}"
     return f"{value:,}".replace(",", " ") if isinstance(value, int) else str(value)
+
+
+def _by_second(comparisons: Sequence[Comparison]) -> dict[str, list[Comparison]]:
+    groups: dict[str, list[Comparison]] = {}
+    for row in comparisons:
+        groups.setdefault(row.second, []).append(row)
+    return groups
+
+
+def _scores_of(data: ReportData, pair_id: str) -> str:
+    """Return the subject's scores on one pair, each with its mean over all pairs."""
+    table = data.table
+    place = table.pair_ids.index(pair_id)
+    return ", ".join(
+        f"{metric} {table.values(data.subject, metric)[place]:.{DIGITS}f} "
+        f"({table.mean(data.subject, metric):.{DIGITS}f})"
+        for metric in table.metrics
+    )
 
 
 def _loss_plots(lines: Sequence[Curve]) -> dict[str, Markup]:

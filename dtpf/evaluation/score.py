@@ -1,110 +1,21 @@
-"""Run methods over a set of pairs and collect every score in one long table."""
+"""Run methods over a set of pairs and collect every score."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
-from torch import Tensor
+import torch
 
 from dtpf.core.errors import UserError
-from dtpf.core.metrics import METRICS, score
+from dtpf.core.metrics import score
 from dtpf.core.records import Pair
+from dtpf.evaluation.batches import Batch, Load, group_pairs
 from dtpf.evaluation.config import EvalConfig
-from dtpf.evaluation.methods import Load, LoadedPair, Method
+from dtpf.evaluation.methods import Method
+from dtpf.evaluation.score_table import Row, ScoreTable
 
 Progress = Callable[[int, int], None]
-
-SCORE_SCHEMA = pa.schema(
-    [
-        pa.field("pair_id", pa.string(), nullable=False),
-        pa.field("method", pa.string(), nullable=False),
-        pa.field("metric", pa.string(), nullable=False),
-        pa.field("value", pa.float64(), nullable=False),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class ScoreTable:
-    """Scores of several methods on the same pairs: a long table in SCORE_SCHEMA.
-
-    Attributes:
-        scores: one row for each pair, method and metric.
-        convention: how it was scored, a key of CONVENTIONS.
-    """
-
-    scores: pa.Table
-    convention: str = "standard"
-
-    @classmethod
-    def from_rows(cls, rows: Sequence[dict[str, Any]], convention: str) -> "ScoreTable":
-        """Build from dicts with the columns of SCORE_SCHEMA."""
-        return cls(pa.Table.from_pylist(list(rows), schema=SCORE_SCHEMA), convention)
-
-    @cached_property
-    def pair_ids(self) -> tuple[str, ...]:
-        """Pairs in the order of evaluation."""
-        return self._distinct("pair_id")
-
-    @cached_property
-    def methods(self) -> tuple[str, ...]:
-        """Methods in the order given to `evaluate`."""
-        return self._distinct("method")
-
-    @cached_property
-    def metrics(self) -> tuple[str, ...]:
-        """Metrics in the order of the config."""
-        return self._distinct("metric")
-
-    def values(self, method: str, metric: str) -> NDArray[np.float64]:
-        """Return one value a pair, in the order of `pair_ids`."""
-        cube, methods, metrics = self._cube, self.methods, self.metrics
-        return cube[:, methods.index(method), metrics.index(metric)]
-
-    def mean(self, method: str, metric: str) -> float:
-        """Return the mean over all pairs."""
-        return float(self.values(method, metric).mean())
-
-    def means(self) -> dict[str, dict[str, float]]:
-        """Return the summary: method to metric to mean."""
-        return {
-            method: {metric: self.mean(method, metric) for metric in self.metrics}
-            for method in self.methods
-        }
-
-    def worst_pairs(self, method: str, count: int) -> tuple[str, ...]:
-        """Return the pairs on which `method` does worst, worst first.
-
-        Each metric is standardised over the pairs (sign so that higher is better), then averaged:
-        no metric outweighs another by its units.
-        """
-        ranking = np.zeros(len(self.pair_ids))
-        for metric in self.metrics:
-            values = self.values(method, metric)
-            sign = 1.0 if METRICS[metric].higher_is_better else -1.0
-            ranking += sign * (values - values.mean()) / max(float(values.std()), 1e-12)
-        return tuple(self.pair_ids[i] for i in np.argsort(ranking, kind="stable")[:count])
-
-    @cached_property
-    def _cube(self) -> NDArray[np.float64]:
-        """Values by pair, method and metric."""
-        axes = {"pair_id": self.pair_ids, "method": self.methods, "metric": self.metrics}
-        cube = np.full([len(names) for names in axes.values()], np.nan)
-        place = tuple(
-            pc.index_in(self.scores[column], pa.array(names)).to_numpy()
-            for column, names in axes.items()
-        )
-        cube[place] = self.scores["value"].to_numpy()
-        assert cube.size == self.scores.num_rows, "every method has every score of every pair once"
-        return cube
-
-    def _distinct(self, column: str) -> tuple[str, ...]:
-        return tuple(self.scores[column].unique().to_pylist())
+Scoring = Callable[
+    [Sequence[Method], Sequence[Pair], Load, EvalConfig, Progress | None], ScoreTable
+]
 
 
 def evaluate(
@@ -114,34 +25,28 @@ def evaluate(
     config: EvalConfig,
     progress: Progress | None = None,
 ) -> ScoreTable:
-    """Fuse and score every pair of the config's split with every method.
+    """Fuse and score every pair of the config's split with every method, in this process.
 
     Args:
         methods: what to compare; their names must differ.
         pairs: an index; other splits are left out.
         load: reads one pair.
         config: metrics, reference, convention.
-        progress: called as (pairs done, pairs in all) after each pair.
+        progress: called as (pairs done, pairs in all) after each batch.
 
     Raises:
         UserError: no pair in the split, a name twice, or a pair that cannot be scored.
     """
     chosen = in_split(pairs, config)
-    names = [method.name for method in methods]
-    if not names or len(set(names)) != len(names):
-        raise UserError(f"methods need distinct names and at least one, got {names}")
-    rows: list[dict[str, Any]] = []
-    for done, pair in enumerate(chosen, start=1):
-        loaded = load(pair)
-        for method in methods:
-            values = _scores(method.fuse(loaded), loaded, method.name, config)
-            rows += [
-                {"pair_id": pair.pair_id, "method": method.name, "metric": name, "value": value}
-                for name, value in values.items()
-            ]
+    check_names(methods)
+    rows: list[Row] = []
+    done = 0
+    for group in group_pairs(chosen, config.resources.batch):
+        rows += score_group(methods, group, load, config)
+        done += len(group)
         if progress:
             progress(done, len(chosen))
-    return ScoreTable.from_rows(rows, config.convention)
+    return collect(rows, chosen, config)
 
 
 def in_split(pairs: Sequence[Pair], config: EvalConfig) -> list[Pair]:
@@ -157,12 +62,47 @@ def in_split(pairs: Sequence[Pair], config: EvalConfig) -> list[Pair]:
     return chosen
 
 
-def _scores(fused: Tensor, loaded: LoadedPair, method: str, config: EvalConfig) -> dict[str, float]:
-    visible, infrared = loaded.visible, loaded.infrared
-    if config.reference == "guide" and loaded.guides is not None:
-        visible, infrared = loaded.guides
+def check_names(methods: Sequence[Method]) -> None:
+    """Raise UserError unless there are methods and their names differ."""
+    names = [method.name for method in methods]
+    if not names or len(set(names)) != len(names):
+        raise UserError(f"methods need distinct names and at least one, got {names}")
+
+
+def score_group(
+    methods: Sequence[Method], group: Sequence[Pair], load: Load, config: EvalConfig
+) -> list[Row]:
+    """Load pairs of one size as a batch and return their rows of the score table."""
+    batch = Batch.join([load(pair) for pair in group]).to(_device(config))
+    return [row for method in methods for row in _scores(method, batch, config)]
+
+
+def collect(rows: Sequence[Row], pairs: Sequence[Pair], config: EvalConfig) -> ScoreTable:
+    """Return the table with its rows in the order of the pairs."""
+    place = {pair.pair_id: index for index, pair in enumerate(pairs)}
+    ordered = sorted(rows, key=lambda row: place[row["pair_id"]])
+    return ScoreTable.from_rows(ordered, config.rules())
+
+
+def _scores(method: Method, batch: Batch, config: EvalConfig) -> list[Row]:
+    fused = method.fuse(batch)
     try:
-        values = score(fused, visible, infrared, config.metrics, config.convention)
+        values = score(fused, *batch.references(config.reference), config.metrics, config.rules())
+    except UserError:  # of a library or weights, no fault of the pair
+        raise
     except ValueError as error:
-        raise UserError(f"{loaded.pair.pair_id}, method {method}: {error}") from None
-    return {name: float(value) for name, value in values.items()}
+        first = batch.pairs[0].pair_id
+        raise UserError(f"{first}, method {method.name}: {error}") from None
+    columns = {name: scores.tolist() for name, scores in values.items()}
+    return [
+        {"pair_id": pair.pair_id, "method": method.name, "metric": name, "value": column[index]}
+        for index, pair in enumerate(batch.pairs)
+        for name, column in columns.items()
+    ]
+
+
+def _device(config: EvalConfig) -> torch.device:
+    wanted, available = config.resources.device, torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise UserError("device cuda: no CUDA GPU is available here; use cpu")
+    return torch.device("cuda" if available and wanted != "cpu" else "cpu")

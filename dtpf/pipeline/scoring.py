@@ -1,6 +1,6 @@
 """The evaluation stage: networks beside the trivial baselines, the table and the report."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -9,19 +9,20 @@ from dtpf.core.ops.pixels import Scaling
 from dtpf.core.records import Pair
 from dtpf.core.storage.keys import StageKeys
 from dtpf.data.texts import Texts, read_texts
-from dtpf.evaluation import tables
 from dtpf.evaluation.baselines import BASELINES
-from dtpf.evaluation.compare import compare, retention
+from dtpf.evaluation.batches import Batch, Load
+from dtpf.evaluation.compare import Comparison, compare, retention_in
+from dtpf.evaluation.files import NAMES, contents
 from dtpf.evaluation.loading import load_pair
-from dtpf.evaluation.methods import BaselineMethod, Load, LoadedPair, Method, NetworkMethod
+from dtpf.evaluation.methods import BaselineMethod, Method, NetworkMethod
 from dtpf.evaluation.plots import Curve
 from dtpf.evaluation.report import ReportData, Tuning, collect_panels, render_report
-from dtpf.evaluation.score import ScoreTable
-from dtpf.evaluation.score import evaluate as score_methods
+from dtpf.evaluation.running import LOSSES, curves_of, run_facts
+from dtpf.evaluation.score_table import ScoreTable
+from dtpf.evaluation.session import limits
 from dtpf.pipeline.stages import Context, Outcome
 
 TEACHER, STUDENT, TUNED = "teacher", "student", "student, tuned"
-LOSSES = "losses.json"
 
 
 def evaluate(context: Context, place: StageKeys) -> Outcome:
@@ -29,11 +30,22 @@ def evaluate(context: Context, place: StageKeys) -> Outcome:
     plan, config = context.plan, context.plan.config.evaluation
     pairs, methods = context.pairs(), _methods(context)
     load = _loader(plan.config.data.infrared_scaling, _texts(context))
-    table = score_methods(methods, pairs, load, config, context.console.counter("pair"))
-    subject = _subject(context)
+    table = context.engines.score(methods, pairs, load, config, context.console.counter("pair"))
     context.console.line("drawing the report")
-    panels, worst = collect_panels(methods, pairs, load, table, subject, config)
-    report = render_report(
+    return _write(context, place, table, lambda: _report(context, table, methods, pairs, load))
+
+
+def _report(
+    context: Context,
+    table: ScoreTable,
+    methods: Sequence[Method],
+    pairs: Sequence[Pair],
+    load: Load,
+) -> str:
+    plan, subject = context.plan, _subject(context)
+    data, caption = plan.need("data"), plan.need("caption")
+    panels, worst = collect_panels(methods, pairs, load, table, subject, plan.config.evaluation)
+    return render_report(
         ReportData(
             title=f"Fusion of {plan.config.data.name}",
             dataset=plan.config.data.name,
@@ -41,31 +53,28 @@ def evaluate(context: Context, place: StageKeys) -> Outcome:
             subject=subject,
             panels=panels,
             worst=worst,
-            comparisons=[item for other in BASELINES for item in compare(table, subject, other)],
-            retention=retention(table, subject, TEACHER),
+            comparisons=_comparisons(table, subject),
+            retention=retention_in(table, subject, TEACHER),
             curves=_curves(context),
             tuning=_tuning(context),
+            run=run_facts(table, plan.config.data.source, data.outputs["digest"], caption.notes),
             receipts=_receipts(context),
             notes=_notes(context),
         )
     )
-    return _write(context, place, table, report, subject)
+
+
+def _comparisons(table: ScoreTable, subject: str) -> list[Comparison]:
+    return [item for other in (*BASELINES, TEACHER) for item in compare(table, subject, other)]
 
 
 def _write(
-    context: Context, place: StageKeys, table: ScoreTable, report: str, subject: str
+    context: Context, place: StageKeys, table: ScoreTable, report: Callable[[], str]
 ) -> Outcome:
-    store = context.plan.store
-    files = {
-        "report": ("report.html", report),
-        "table": ("table.txt", tables.to_text(table)),
-        "markdown": ("table.md", tables.to_markdown(table)),
-        "csv": ("scores.csv", tables.to_csv(table)),
-        "json": ("scores.json", tables.to_json(table)),
-    }
-    for name, text in files.values():
-        store.write_bytes(f"{place.root}/{name}", text.encode())
-    outputs = {key: f"{place.root}/{name}" for key, (name, _) in files.items()}
+    store, subject = context.plan.store, _subject(context)
+    for key, draw in contents(table, _comparisons(table, subject), report).items():
+        store.write_bytes(f"{place.root}/{NAMES[key]}", draw().encode())
+    outputs = {key: f"{place.root}/{name}" for key, name in NAMES.items()}
     return Outcome(outputs, table.means()[subject], {"subject": subject})
 
 
@@ -81,6 +90,7 @@ def _methods(context: Context) -> list[Method]:
     return [
         *(BaselineMethod(name) for name in BASELINES),
         *(NetworkMethod(name, net, net.config.text) for name, net in networks.items()),
+        *limits(plan.config.evaluation),
     ]
 
 
@@ -94,7 +104,7 @@ def _texts(context: Context) -> Texts:
 
 
 def _loader(scaling: Scaling, texts: Texts) -> Load:
-    def load(pair: Pair) -> LoadedPair:
+    def load(pair: Pair) -> Batch:
         return load_pair(pair, scaling, torch.from_numpy(texts[pair.pair_id][1])[None])
 
     return load
@@ -104,9 +114,7 @@ def _curves(context: Context) -> list[Curve]:
     found: list[Curve] = []
     for name in (TEACHER, STUDENT):
         rows = context.plan.store.read_json(f"{context.plan.need(name).outputs['run']}/{LOSSES}")
-        steps = [row["step"] for row in rows]
-        terms = [term for term in rows[0] if term != "step"]
-        found += [Curve(f"{name}/{term}", steps, [row[term] for row in rows]) for term in terms]
+        found += curves_of(name, rows)
     return found
 
 

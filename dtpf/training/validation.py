@@ -1,25 +1,20 @@
 """Fusion metrics on the validation split, shared among the workers."""
 
-from collections.abc import Sequence
-from typing import Final
-
 import torch
 from torch import Tensor
 
 from dtpf.core.fusion import fuse_tensors
-from dtpf.core.metrics import score
+from dtpf.core.metrics import RETENTION_METRICS, score
 from dtpf.core.models import FusionNet
 from dtpf.data.dataset import PairDataset
 from dtpf.data.texts import Texts
 from dtpf.training.group import Group
 
-VALIDATION_METRICS: Final = ("VIF", "Qabf", "SSIM")
-
 
 class Validator:
     """Scores a network on whole validation pairs against their guides.
 
-    The metrics are those over which retention is defined.
+    The metrics are those over which retention is defined (RETENTION_METRICS).
     """
 
     def __init__(self, dataset: PairDataset, texts: Texts) -> None:
@@ -33,12 +28,12 @@ class Validator:
         """Return the mean of each metric over the split; the same numbers in every process."""
         was_training = network.training
         network.eval()
-        sums = torch.zeros(len(VALIDATION_METRICS), dtype=torch.float64, device=group.device)
+        sums = torch.zeros(len(RETENTION_METRICS), dtype=torch.float64, device=group.device)
         for index in range(group.rank, len(self._dataset), group.world):
             sums += self._score(network, index, group.device)
         network.train(was_training)
         means = group.sum(sums) / max(len(self._dataset), 1)
-        return dict(zip(VALIDATION_METRICS, means.tolist(), strict=True))
+        return dict(zip(RETENTION_METRICS, means.tolist(), strict=True))
 
     def picture(self, network: FusionNet, group: Group, index: int = 0) -> Tensor:
         """Return visible, infrared and fused side by side (3, H, 3W) in [0, 1]."""
@@ -57,19 +52,8 @@ class Validator:
         _, _, fused = self._fuse(network, index, device)
         item = self._dataset[index]
         guides = item.visible_guide[None].to(device), item.infrared_guide[None].to(device)
-        found = score(fused, *guides, names=VALIDATION_METRICS)
-        return torch.stack([found[name].double().squeeze() for name in VALIDATION_METRICS])
+        found = score(fused, *guides, names=RETENTION_METRICS)
+        return torch.stack([found[name].double().squeeze() for name in RETENTION_METRICS])
 
     def _text(self, pair_id: str, device: torch.device) -> Tensor:
         return torch.from_numpy(self._texts[pair_id][1])[None].to(device)
-
-
-def retention(student: dict[str, float], teacher: dict[str, float], names: Sequence[str]) -> float:
-    """Return the student's mean share of the teacher's scores; 1.0 is as good as the teacher.
-
-    Raises:
-        ValueError: the teacher has a score of zero or below, so that a share means nothing.
-    """
-    if any(teacher[name] <= 0 for name in names):
-        raise ValueError(f"teacher scores must be positive, got {teacher}")
-    return sum(student[name] / teacher[name] for name in names) / len(names)

@@ -114,6 +114,13 @@ def test_bands_do_not_change_the_value(name, monkeypatch):
     assert compute(name, arrays) == pytest.approx(whole, rel=1e-12)
 
 
+def test_devices_other_than_the_processor_get_whole_images():
+    image = torch.empty(1, 4000, 500, dtype=torch.float64, device="meta")
+    assert [band.shape[1] for (band,) in bands.bands((image,), 3)] == [4000]
+    on_cpu = torch.empty(1, 4000, 500, dtype=torch.float64)
+    assert len(list(bands.bands((on_cpu,), 3))) > 10
+
+
 @pytest.mark.parametrize("name", ["MI", "VIF", "Qabf", "Nabf", "SSIM", "CC", "SCD"])
 def test_the_order_of_the_sources_does_not_matter(name):
     fused, visible, infrared = images()

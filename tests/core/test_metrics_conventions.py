@@ -1,7 +1,6 @@
 """Gray conversion, rounding and named conventions; golden values; the field's own scores."""
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from PIL import Image
 
 from dtpf.core.metrics import CONVENTIONS, METRICS, score, to_gray_255
+from tests.golden.metrics import make
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics"
 REAL = Path(__file__).parents[3] / "shared" / "data"
@@ -107,15 +107,29 @@ def test_wrong_input_is_named():
         score(image * float("nan"), image, image, ("EN",))
 
 
-@pytest.mark.parametrize("convention", sorted(CONVENTIONS))
-def test_golden_values(convention):
-    golden = json.loads((GOLDEN / "values.json").read_text())
+def golden_rows():
+    with (GOLDEN / "values.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_golden_values_hold_for_every_convention():
     images = [read(GOLDEN / f"{name}.png") for name in ("fused", "visible", "infrared")]
-    actual = score(*images, names=tuple(METRICS), convention=convention)
-    expected = golden["conventions"][convention]
-    assert set(expected) == set(METRICS)
-    for name, value in expected.items():
-        assert actual[name].item() == pytest.approx(value, rel=1e-9), name
+    rows = golden_rows()
+    assert [row["metric"] for row in rows] == list(METRICS)
+    assert set(rows[0]) == {"metric", *make.columns()}
+    assert {rules.name for rules, _ in make.columns().values()} >= set(CONVENTIONS)
+    for name in make.columns():
+        actual = make.values(*images, name)
+        for row in rows:
+            expected = float(row[name])
+            assert actual[row["metric"]].item() == pytest.approx(expected, rel=1e-9), (row, name)
+
+
+def test_golden_values_differ_between_conventions():
+    """A convention that nothing tells apart from another could not be checked by anybody."""
+    rows = golden_rows()
+    columns = {name: tuple(row[name] for row in rows) for name in rows[0] if name != "metric"}
+    assert len(set(columns.values())) == len(columns)
 
 
 @pytest.mark.real

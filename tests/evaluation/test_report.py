@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dtpf.evaluation.baselines import BASELINES
-from dtpf.evaluation.compare import compare, retention
+from dtpf.evaluation.compare import compare, retention_in
 from dtpf.evaluation.config import EvalConfig
 from dtpf.evaluation.methods import BaselineMethod
 from dtpf.evaluation.panels import Inset, hottest_window, make_panels, spread
@@ -22,6 +22,7 @@ from dtpf.evaluation.report import (
     paper_rows,
     render_report,
 )
+from dtpf.evaluation.running import curves_of
 from dtpf.evaluation.score import evaluate
 from tests.evaluation.support import PAIRS, load
 
@@ -77,7 +78,7 @@ def html(table):
             panels=panels,
             worst=worst,
             comparisons=compare(table, "maximum", "mean"),
-            retention=retention(table, "mean", "maximum"),
+            retention=retention_in(table, "mean", "maximum"),
             curves=[
                 Curve("teacher/total", range(1000), [1 / (1 + i) for i in range(1000)]),
                 Curve("teacher/gradient", [0, 1, 2], [3.0, 2.0, 1.0]),
@@ -93,7 +94,8 @@ def html(table):
                 "parameters",
                 winner=1,
             ),
-            receipts={"evaluate": {"commit": "abc1234", "config": {"split": "test"}, "gpu": None}},
+            run={"commit": "abc1234", "captioner": "statistics"},
+            receipts={"evaluate": {"config": {"split": "test"}, "gpu": None}},
             notes=["Captions come from <statistics>."],
         )
     )
@@ -211,3 +213,32 @@ def test_long_curves_are_thinned_and_plots_follow_the_theme():
     assert len(long) < 40_000
     assert "var(--series-1)" in long
     assert not re.search(r"#0[1-5]0\d0\d", long)
+
+
+def test_terms_of_different_size_share_a_logarithmic_axis():
+    def drawn(*levels):
+        lines = [Curve(f"t/{index}", [1, 2], [level, level]) for index, level in enumerate(levels)]
+        return curves("t", lines)
+
+    assert "$10^" in drawn(20.0, 0.1) or "mathdefault{10^" in drawn(20.0, 0.1)
+    for linear in (drawn(20.0, 10.0), drawn(20.0, 0.0)):
+        assert "10^" not in linear
+
+
+def test_worst_cases_show_their_scores(html, table):
+    worst = table.worst_pairs("maximum", 1)[0]
+    place = table.pair_ids.index(worst)
+    shown = f"VIF {table.values('maximum', 'VIF')[place]:.3f} ({table.mean('maximum', 'VIF'):.3f})"
+    assert shown in html
+
+
+def test_comparisons_are_grouped_by_the_other_method(html):
+    assert html.count("maximum against mean") == 1
+
+
+def test_bundled_loss_rows_become_curves_with_the_total_first():
+    rows = [{"step": 1.0, "color": 0.1, "loss": 20.0}, {"step": 2.0, "color": 0.2, "loss": 9.0}]
+    found = curves_of("student", rows)
+    assert [curve.name for curve in found] == ["student/loss", "student/color"]
+    assert found[0].values == [20.0, 9.0]
+    assert curves_of("student", []) == []

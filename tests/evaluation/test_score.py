@@ -1,17 +1,21 @@
 """Evaluating methods over pairs: values, references, order, and what users get wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from dtpf.core.errors import UserError
 from dtpf.core.metrics import score
-from dtpf.data.images import encode_png
+from dtpf.core.records import Pair
 from dtpf.evaluation.baselines import BASELINES, maximum
+from dtpf.evaluation.batches import Batch, group_pairs
 from dtpf.evaluation.config import EvalConfig
-from dtpf.evaluation.methods import BaselineMethod, FolderMethod, NetworkMethod
-from dtpf.evaluation.score import SCORE_SCHEMA, ScoreTable, evaluate
-from tests.evaluation.support import PAIRS, load, make_pair
+from dtpf.evaluation.methods import BaselineMethod, NetworkMethod
+from dtpf.evaluation.score import evaluate
+from dtpf.evaluation.score_table import SCORE_SCHEMA, ScoreTable
+from tests.evaluation.support import PAIRS, load
 
 METHODS = [BaselineMethod(name) for name in BASELINES]
 TEST = [pair for pair in PAIRS if pair.split == "test"]
@@ -36,7 +40,7 @@ def test_long_table_holds_every_score_of_every_method():
     assert table.pair_ids == tuple(f"p{i:02d}" for i in range(5))
     assert table.methods == ("mean", "maximum", "laplacian_pyramid")
     assert table.metrics == EvalConfig().metrics
-    assert seen == [(i, 5) for i in range(1, 6)]
+    assert seen == [(4, 5), (5, 5)]
     loaded = load(PAIRS[3])
     expected = score(maximum(loaded.visible, loaded.infrared), loaded.visible, loaded.infrared)
     for metric, value in expected.items():
@@ -71,10 +75,63 @@ def test_guides_are_the_reference_unless_told_otherwise():
 def test_convention_and_split_of_the_config_are_used():
     standard = evaluate(METHODS, PAIRS, load, EvalConfig(metrics=("AG",)))
     compat = evaluate(METHODS, PAIRS, load, EvalConfig(metrics=("AG",), convention="compat"))
-    assert compat.convention == "compat"
+    assert compat.convention.name == "compat"
     assert compat.means() != standard.means()
     train = evaluate(METHODS, PAIRS, load, EvalConfig(metrics=("AG",), split="train"))
     assert train.pair_ids == ("p09",)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 99])
+def test_batches_do_not_change_a_score(size):
+    other = Pair("q07", "test", "v", "i", 45, 50, "uint8", "uint8", "", "")
+    mixed = [*TEST[:2], other, *TEST[2:]]
+
+    def read(pair):
+        batch = load(pair)
+        if pair is other:
+            return replace(
+                batch, visible=batch.visible[..., :45, :50], infrared=batch.infrared[..., :45, :50]
+            )
+        return batch
+
+    methods = [*METHODS, NetworkMethod("net", Blend())]
+    config = EvalConfig(resources={"batch": size})
+    alone = evaluate(methods, mixed, read, EvalConfig(resources={"batch": 1}))
+    table = evaluate(methods, mixed, read, config)
+    assert table.pair_ids == tuple(pair.pair_id for pair in mixed)
+    for method in table.methods:
+        for metric in table.metrics:
+            np.testing.assert_allclose(
+                table.values(method, metric), alone.values(method, metric), rtol=1e-9
+            )
+
+
+def test_batches_hold_what_their_parts_hold():
+    parts = [load(pair, guides=True) for pair in TEST[:3]]
+    batch = Batch.join(parts)
+    assert [pair.pair_id for pair in batch.pairs] == ["p00", "p01", "p02"]
+    assert batch.visible.shape == (3, 3, 48, 64)
+    assert batch.text.shape == (3, 512)
+    torch.testing.assert_close(batch.references("guide")[0][1:2], parts[1].guides[0])
+    torch.testing.assert_close(batch.references("input")[1][2:], parts[2].infrared)
+    assert [[p.pair_id for p in g] for g in group_pairs(TEST, 2)] == [
+        ["p00", "p01"],
+        ["p02", "p03"],
+        ["p04"],
+    ]
+
+
+def test_convention_fields_can_be_chosen_singly():
+    config = EvalConfig(metrics=("SF",), gray="mean", rounding="floor")
+    table = evaluate(METHODS, PAIRS, load, config)
+    assert table.convention.name == "standard with gray mean, rounding floor"
+    assert "gray mean, cut to 8 bit, float64" in table.convention.statement
+    assert table.means() != evaluate(METHODS, PAIRS, load, EvalConfig(metrics=("SF",))).means()
+
+
+def test_short_names_of_baselines():
+    batch = load(PAIRS[0])
+    assert torch.equal(BaselineMethod("max").fuse(batch), BaselineMethod("maximum").fuse(batch))
 
 
 def test_network_output_is_clamped_and_text_goes_only_where_it_is_read():
@@ -90,48 +147,9 @@ def test_network_output_is_clamped_and_text_goes_only_where_it_is_read():
 
 
 def test_network_that_reads_text_needs_a_caption():
-    loaded = load(PAIRS[0])
-    bare = type(loaded)(loaded.pair, loaded.visible, loaded.infrared)
+    bare = load(PAIRS[0], text=False)
     with pytest.raises(UserError, match="teacher: no text for p00; caption"):
         NetworkMethod("teacher", Blend(), uses_text=True).fuse(bare)
-
-
-def save(folder, stem, size=(48, 64)):
-    image = np.random.default_rng(len(stem)).random((*size, 3)).astype(np.float32)
-    (folder / f"{stem}.png").write_bytes(encode_png(image))
-
-
-def test_folder_of_fused_images_is_matched_by_name(tmp_path):
-    pairs = [make_pair(index, prefix="road/") for index in range(2)]
-    for pair in pairs:
-        save(tmp_path, pair.pair_id.removeprefix("road/"))
-    method = FolderMethod.open("theirs", tmp_path, pairs)
-    table = evaluate([method], pairs, load, EvalConfig(metrics=("EN",)))
-    assert table.methods == ("theirs",)
-    assert table.mean("theirs", "EN") > 7
-
-
-def test_missing_and_extra_files_are_all_named(tmp_path):
-    for stem in ("p00", "p02", "other"):
-        save(tmp_path, stem)
-    (tmp_path / "notes.txt").write_text("not an image")
-    with pytest.raises(UserError, match=r"missing 3 \(p01, p03, p04\); extra 1 \(other\)"):
-        FolderMethod.open("theirs", tmp_path, TEST)
-    (tmp_path / "p00.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match=r"several files for 1 \(p00\)"):
-        FolderMethod.open("theirs", tmp_path, TEST)
-    with pytest.raises(UserError, match="no folder"):
-        FolderMethod.open("theirs", tmp_path / "absent", TEST)
-
-
-def test_fused_file_of_another_size_or_damaged_is_named(tmp_path):
-    save(tmp_path, "p00", size=(24, 32))
-    method = FolderMethod.open("theirs", tmp_path, TEST[:1])
-    with pytest.raises(UserError, match=r"p00.png: size \(24, 32\), the pair has \(48, 64\)"):
-        method.fuse(load(TEST[0]))
-    (tmp_path / "p00.png").write_bytes(b"text")
-    with pytest.raises(UserError, match=r"p00\.png"):
-        method.fuse(load(TEST[0]))
 
 
 def test_what_cannot_be_scored_is_a_user_error_with_pair_and_method():
@@ -154,6 +172,8 @@ def test_what_cannot_be_scored_is_a_user_error_with_pair_and_method():
         ({"metrics": []}, "metrics"),
         ({"convention": "mine"}, "unknown convention; known: standard"),
         ({"panels": -1}, "panels"),
+        ({"gray": "green"}, "gray"),
+        ({"limit": ["VIF*3"]}, "write it like VIF\\+3\\*Qabf"),
         ({"panel": 3}, "panel"),
     ],
 )

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dtpf.core.errors import UserError
-from dtpf.evaluation.compare import compare, retention
-from dtpf.evaluation.score import ScoreTable
+from dtpf.evaluation.compare import compare, retention_in
+from dtpf.evaluation.score_table import ScoreTable
 from dtpf.evaluation.tables import FORMATS, places, to_csv, to_json, to_latex, to_markdown, to_text
 
 SCORES = {
@@ -73,6 +73,28 @@ def test_latex():
     assert text.count(r"\begin{tabular}{lrr}") == text.count(r"\end{tabular}") == 1
 
 
+def test_names_cannot_break_latex_or_markdown():
+    table = make({"a|b_50%": {"EN": [7.0]}, "{x}": {"EN": [6.0]}})
+    assert r"a|b\_50\% & " in to_latex(table)
+    assert r"\{x\} & " in to_latex(table)
+    assert r"| a\|b_50% | **7.000** |" in to_markdown(table)
+
+
+def test_a_limit_takes_no_place():
+    marked = places(make({"a": {"EN": [6.0]}, "b": {"EN": [5.0]}, "limit SD": {"EN": [8.0]}}))
+    assert marked == {("a", "EN"): 1, ("b", "EN"): 2, ("limit SD", "EN"): None}
+
+
+def test_json_holds_the_comparisons():
+    table = make()
+    document = json.loads(to_json(table, compare(table, "net_a", "mean")))
+    first = document["comparisons"][0]
+    assert (first["first"], first["second"], first["metric"]) == ("net_a", "mean", "EN")
+    assert first["wins"] == 2
+    assert first["verdict"] == "better"
+    assert len(first["interval"]) == 2
+
+
 def test_csv_and_json_hold_every_value():
     table = make()
     rows = list(csv.DictReader(io.StringIO(to_csv(table))))
@@ -82,6 +104,8 @@ def test_csv_and_json_hold_every_value():
     assert document["means"]["mean"] == pytest.approx({"EN": 6.7, "Nabf": 0.05})
     assert document["metrics"]["Nabf"]["direction"] == "lower"
     assert len(document["scores"]) == 12
+    assert document["convention"]["name"] == "standard"
+    assert "BT.601" in document["convention"]["summary"]
     assert set(FORMATS) == {"txt", "md", "tex", "csv", "json"}
 
 
@@ -132,17 +156,17 @@ def test_retention_is_the_share_of_the_teachers_mean():
             "Nabf": [0.04, 0.04],
         },
     }
-    kept = retention(make(scores), "student", "teacher")
+    kept = retention_in(make(scores), "student", "teacher")
     assert kept.shares == pytest.approx({"VIF": 0.9, "Qabf": 1.0, "SSIM": 0.8})
     assert kept.overall == pytest.approx(0.9)
-    assert retention(make(scores), "student", "teacher", ("Nabf",)).overall == pytest.approx(0.5)
+    assert retention_in(make(scores), "student", "teacher", ("Nabf",)).overall == pytest.approx(0.5)
 
 
 def test_wrong_names_are_user_errors():
     with pytest.raises(UserError, match="no method 'nobody' in the table; it has: net_a"):
         compare(make(), "nobody", "mean")
     with pytest.raises(UserError, match="retention needs VIF, Qabf, SSIM: add them"):
-        retention(make(), "net_a", "net_b")
+        retention_in(make(), "net_a", "net_b")
     zero = {"teacher": {"EN": [0.0]}, "student": {"EN": [1.0]}}
     with pytest.raises(UserError, match="retention of EN: scores must be positive"):
-        retention(make(zero), "student", "teacher", ("EN",))
+        retention_in(make(zero), "student", "teacher", ("EN",))

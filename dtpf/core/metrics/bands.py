@@ -1,7 +1,7 @@
 """Images in horizontal bands, for metrics that are sums over windows.
 
 Intermediate results of one band stay in the processor's cache and in the allocator's hands: two
-to three times faster on a CPU than the whole image at once.
+to three times faster on a CPU than the whole image at once. Other devices take it in one piece.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,8 @@ def bands(images_BHW: tuple[Tensor, ...], window: int) -> Iterator[tuple[Tensor,
     overlap by `window - 1` rows. Nothing is yielded for images with fewer rows.
     """
     batch, height, width = images_BHW[0].shape
-    rows = max(_FEWEST_ROWS, _PIXELS // (batch * width))
+    in_cache = max(_FEWEST_ROWS, _PIXELS // (batch * width))
+    rows = in_cache if images_BHW[0].device.type == "cpu" else height
     for start in range(0, height - window + 1, rows):
         stop = min(start + rows, height - window + 1) + window - 1
         yield tuple(image[:, start:stop] for image in images_BHW)

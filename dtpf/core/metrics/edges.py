@@ -17,8 +17,6 @@ from dtpf.core.ops.sobel import sobel
 
 Frame = Literal["zero", "interior", "mirror"]
 
-_NO_EDGE = 1e-100  # strength that stands for none
-
 
 class _Edges(NamedTuple):
     """Strength (B, H, W) in gray levels, orientation (B, H, W) in radians, (-pi/2, pi/2]."""
@@ -114,7 +112,7 @@ def _edges(framed_BHW: Tensor) -> _Edges:
     """Return the edges of all pixels but the outermost."""
     across, down = (slope[:, 0, 1:-1, 1:-1] for slope in sobel(framed_BHW[:, None]))
     # Kept off zero: there the root has no derivative, and a ratio no value.
-    strength = (across.square() + down.square()).clamp(min=_NO_EDGE**2).sqrt()
+    strength = (across.square() + down.square()).clamp(min=_none(framed_BHW) ** 2).sqrt()
     # Directions folded to the right half plane, upright ones to the top: (-pi/2, pi/2]. The sign
     # of the slope only matters against upright edges; this is that of a true convolution.
     rise = torch.where(across == 0, 1.0, -down * across.sign())
@@ -135,10 +133,15 @@ def _kept_for_artefacts(source: _Edges, fused: _Edges) -> Tensor:
     """Return QAF (B, H, W) of Petrovic and Xydeas 2005."""
     strength = _ratio(source.strength, fused.strength)
     # Where there is no edge its direction counts as 0; the fused image has one wherever it matters.
-    angle_of_source = torch.where(source.strength <= _NO_EDGE, 0.0, source.angle)
+    angle_of_source = torch.where(source.strength <= _none(source.strength), 0.0, source.angle)
     angle = ((angle_of_source - fused.angle).abs() - math.pi / 2).abs() / (math.pi / 2)
     kept_strength = 0.9999 * torch.sigmoid(19.0 * (strength - 0.5))
     return (kept_strength * 0.9995 * torch.sigmoid(22.0 * (angle - 0.5))).sqrt()
+
+
+def _none(image: Tensor) -> float:
+    """Return the strength that stands for no edge; its square is a normal number of the type."""
+    return math.sqrt(torch.finfo(image.dtype).tiny) * 2.0
 
 
 def _artefact_weight(edges: _Edges) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from dtpf.core.metrics.bands import bands
-from dtpf.core.metrics.windows import Moments, covariance, filter_windows, moments
+from dtpf.core.metrics.windows import Moments, covariance, moments
+from dtpf.core.ops.filters import filter_windows
 from dtpf.core.ops.ssim import gaussian_window
 
 _SCALES = (17, 9, 5, 3)  # Gaussian windows, sigma one fifth of the size

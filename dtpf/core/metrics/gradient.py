@@ -3,7 +3,6 @@
 Legend: B = batch, H, W = height and width. Inputs are gray images (B, H, W) in [0, 255].
 """
 
-import torch
 from torch import Tensor
 
 
@@ -40,15 +39,3 @@ def average_gradient(image_BHW: Tensor) -> Tensor:
     across = image_BHW.diff(dim=2)[:, :-1]
     down = image_BHW.diff(dim=1)[:, :, :-1]
     return ((across.square() + down.square()) / 2).sqrt().mean(dim=(1, 2))
-
-
-def average_gradient_central(image_BHW: Tensor) -> Tensor:
-    """AG as the field's scripts print it: central differences, (H - 1)(W - 1) in the mean.
-
-    The scripts take one-sided differences at the border, so H * W values are summed, yet divided
-    by (H - 1)(W - 1). Range and units as `average_gradient`.
-    """
-    down, across = torch.gradient(image_BHW, dim=(1, 2))
-    height, width = image_BHW.shape[1:]
-    total = ((across.square() + down.square()) / 2).sqrt().sum(dim=(1, 2))
-    return total / ((height - 1) * (width - 1))

@@ -67,6 +67,8 @@ def _levels(image_BHW: Tensor) -> Tensor:
 def _count(codes_BN: Tensor, kinds: int) -> Tensor:
     """Return how often each code 0..kinds - 1 occurs in each row, (B, kinds) of int64."""
     batch = codes_BN.shape[0]
+    if batch == 1:
+        return torch.bincount(codes_BN[0], minlength=kinds)[None]
     offset = torch.arange(batch, device=codes_BN.device)[:, None] * kinds
     return torch.bincount((codes_BN + offset).flatten(), minlength=batch * kinds).view(batch, kinds)
 

@@ -1,23 +1,14 @@
-"""All metrics by name, and `score`, the one way to compute them.
+"""All metrics by name, with what tables say of them.
 
 Legend: B = batch, H, W = height and width.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
-
+from dtpf.core.metrics import quality
 from dtpf.core.metrics.contrast import standard_deviation
-from dtpf.core.metrics.conventions import (
-    CONVENTIONS,
-    STANDARD,
-    Convention,
-    MetricFunction,
-    Rounding,
-    to_gray_255,
-)
+from dtpf.core.metrics.conventions import MetricFunction, of_fused
 from dtpf.core.metrics.correlation import (
     correlation_coefficient,
     sum_of_correlations_of_differences,
@@ -30,15 +21,14 @@ from dtpf.core.metrics.structure import ms_ssim_sum, ssim_sum
 
 
 @dataclass(frozen=True)
-class Metric:
-    """One metric: `function(fused, visible, infrared)` on gray (B, H, W) in [0, 255] gives (B,)."""
+class _Facts:
+    """What tables say of a metric."""
 
     name: str
     title: str
     direction: Literal["higher", "lower"]
     source: str
     units: str
-    function: MetricFunction
 
     @property
     def higher_is_better(self) -> bool:
@@ -46,14 +36,24 @@ class Metric:
         return self.direction == "higher"
 
 
-def _of_fused(function: Callable[[Tensor], Tensor]) -> MetricFunction:
-    return lambda fused, visible, infrared: function(fused)
+@dataclass(frozen=True)
+class Metric(_Facts):
+    """One metric: `function(fused, visible, infrared)` on gray (B, H, W) in [0, 255] gives (B,)."""
+
+    function: MetricFunction
+
+
+@dataclass(frozen=True)
+class QualityMetric(_Facts):
+    """A metric without reference: `function(fused)` on colour (B, 3, H, W) in [0, 1] gives (B,)."""
+
+    function: quality.Quality
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("EN", "Entropy", "higher", "Roberts et al. 2008", "bits", _of_fused(entropy)),
+        Metric("EN", "Entropy", "higher", "Roberts et al. 2008", "bits", of_fused(entropy)),
         Metric("MI", "Mutual information", "higher", "Qu et al. 2002", "bits", mutual_information),
         Metric(
             "SF",
@@ -61,7 +61,7 @@ METRICS: dict[str, Metric] = {
             "higher",
             "Eskicioglu and Fisher 1995",
             "gray levels",
-            _of_fused(spatial_frequency),
+            of_fused(spatial_frequency),
         ),
         Metric(
             "VIF",
@@ -89,7 +89,7 @@ METRICS: dict[str, Metric] = {
             "higher",
             "Rao 1997",
             "gray levels",
-            _of_fused(standard_deviation),
+            of_fused(standard_deviation),
         ),
         Metric(
             "AG",
@@ -97,7 +97,7 @@ METRICS: dict[str, Metric] = {
             "higher",
             "Cui et al. 2015",
             "gray levels",
-            _of_fused(average_gradient),
+            of_fused(average_gradient),
         ),
         Metric(
             "CC",
@@ -119,48 +119,55 @@ METRICS: dict[str, Metric] = {
     )
 }
 
+QUALITY_METRICS: dict[str, QualityMetric] = {
+    metric.name: metric
+    for metric in (
+        QualityMetric(
+            "BRISQUE",
+            "Blind image spatial quality evaluator",
+            "lower",
+            "Mittal et al. 2012",
+            "0 to 100",
+            quality.brisque,
+        ),
+        QualityMetric(
+            "NIQE",
+            "Natural image quality evaluator",
+            "lower",
+            "Mittal et al. 2013",
+            "distance",
+            quality.niqe,
+        ),
+        QualityMetric(
+            "MUSIQ",
+            "Multi-scale image quality transformer",
+            "higher",
+            "Ke et al. 2021",
+            "0 to 100",
+            quality.musiq,
+        ),
+        QualityMetric(
+            "CLIP-IQA",
+            "CLIP image quality",
+            "higher",
+            "Wang et al. 2023",
+            "0 to 1",
+            quality.clip_iqa,
+        ),
+    )
+}
+
+ALL_METRICS: dict[str, Metric | QualityMetric] = {**METRICS, **QUALITY_METRICS}
+
 MAIN_METRICS = ("EN", "MI", "SF", "VIF", "Qabf", "SSIM")
 
 
-def score(
-    fused: Tensor,
-    visible: Tensor,
-    infrared: Tensor,
-    names: Sequence[str] = MAIN_METRICS,
-    convention: Convention | str = STANDARD,
-) -> dict[str, Tensor]:
-    """Return each named metric's value (B,) of float64 for a batch of fused pairs.
-
-    Args:
-        fused: float (B, 3 or 1, H, W) in [0, 1]; values outside are clamped.
-        visible: float (B, 3 or 1, H, W) in [0, 1].
-        infrared: float (B, 1 or 3, H, W) in [0, 1].
-        names: keys of METRICS.
-        convention: a Convention or its name; says how values are rounded and what is substituted.
+def find_metric(name: str) -> Metric | QualityMetric:
+    """Return a metric by name.
 
     Raises:
-        ValueError: an unknown name, shapes that do not match, or an image too small for a metric.
+        ValueError: no such name; lists those that exist.
     """
-    rules = _convention(convention)
-    unknown = [name for name in names if name not in METRICS]
-    if unknown:
-        raise ValueError(f"unknown metrics {unknown}; known: {', '.join(METRICS)}")
-    frames = {(image.shape[0], *image.shape[2:]) for image in (fused, visible, infrared)}
-    if len(frames) != 1:
-        shapes = ", ".join(str(tuple(image.shape)) for image in (fused, visible, infrared))
-        raise ValueError(f"fused, visible and infrared must match in batch and size, got {shapes}")
-    source_rounding: Rounding = "none" if rules.rounding == "none" else "nearest"
-    gray = (
-        to_gray_255(fused, rules.rounding),
-        to_gray_255(visible, source_rounding),
-        to_gray_255(infrared, source_rounding),
-    )
-    return {name: rules.substitutes.get(name, METRICS[name].function)(*gray) for name in names}
-
-
-def _convention(convention: Convention | str) -> Convention:
-    if isinstance(convention, Convention):
-        return convention
-    if convention not in CONVENTIONS:
-        raise ValueError(f"unknown convention {convention!r}; known: {', '.join(CONVENTIONS)}")
-    return CONVENTIONS[convention]
+    if name not in ALL_METRICS:
+        raise ValueError(f"unknown metrics {name!r}; known: {', '.join(ALL_METRICS)}")
+    return ALL_METRICS[name]

@@ -38,7 +38,10 @@ def ssim_sum(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Te
     Raises:
         ValueError: a side is shorter than 11 pixels.
     """
-    return _similarity(fused_BHW, visible_BHW).whole + _similarity(fused_BHW, infrared_BHW).whole
+    window = gaussian_window(dtype=fused_BHW.dtype, device=fused_BHW.device)
+    return mean_similarity(fused_BHW, visible_BHW, window) + mean_similarity(
+        fused_BHW, infrared_BHW, window
+    )
 
 
 def ms_ssim_sum(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor:
@@ -67,6 +70,19 @@ def ms_ssim_sum(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) ->
     return _ms_ssim(fused_BHW, visible_BHW) + _ms_ssim(fused_BHW, infrared_BHW)
 
 
+def mean_similarity(
+    first_BHW: Tensor, second_BHW: Tensor, window_K: Tensor, unbiased: float = 1.0
+) -> Tensor:
+    """Return the mean SSIM (B,) of two images over all complete windows of weights `window_K`.
+
+    Variances and covariances are multiplied by `unbiased`; 1 takes them as they are.
+
+    Raises:
+        ValueError: a side is shorter than the window.
+    """
+    return _similarity(first_BHW, second_BHW, window_K, unbiased).whole
+
+
 class _Similarity(NamedTuple):
     """Means over all windows, (B,): the whole index, and its contrast-structure factor alone."""
 
@@ -74,17 +90,18 @@ class _Similarity(NamedTuple):
     structure: Tensor
 
 
-def _similarity(first_BHW: Tensor, second_BHW: Tensor) -> _Similarity:
-    window = gaussian_window(dtype=first_BHW.dtype, device=first_BHW.device)
-    size = window.numel()
+def _similarity(
+    first_BHW: Tensor, second_BHW: Tensor, window_K: Tensor, unbiased: float = 1.0
+) -> _Similarity:
+    size = window_K.numel()
     if min(first_BHW.shape[-2:]) < size:
         raise ValueError(f"SSIM needs {size} pixels a side, got {tuple(first_BHW.shape)}")
     index, structure = first_BHW.new_zeros(2, first_BHW.shape[0])
     for band in bands((first_BHW, second_BHW), size):
-        a, b = (moments(image, window) for image in band)
+        a, b = (moments(image, window_K) for image in band)
         luminance = (2.0 * a.mean * b.mean + _C1) / (a.mean.square() + b.mean.square() + _C1)
-        shared = 2.0 * covariance(a, b, window) + _C2
-        contrast = shared / (a.variance + b.variance + _C2)
+        shared = 2.0 * unbiased * covariance(a, b, window_K) + _C2
+        contrast = shared / (unbiased * (a.variance + b.variance) + _C2)
         index = index + (luminance * contrast).sum(dim=(1, 2))
         structure = structure + contrast.sum(dim=(1, 2))
     height, width = first_BHW.shape[-2:]
@@ -93,9 +110,11 @@ def _similarity(first_BHW: Tensor, second_BHW: Tensor) -> _Similarity:
 
 
 def _ms_ssim(first_BHW: Tensor, second_BHW: Tensor) -> Tensor:
+    window = gaussian_window(dtype=first_BHW.dtype, device=first_BHW.device)
     result = torch.ones_like(first_BHW[:, 0, 0])
     for weight in _SCALE_WEIGHTS[:-1]:
-        result = result * _similarity(first_BHW, second_BHW).structure.clamp(min=0.0) ** weight
+        structure = _similarity(first_BHW, second_BHW, window).structure
+        result = result * structure.clamp(min=0.0) ** weight
         first_BHW, second_BHW = F.avg_pool2d(first_BHW, 2), F.avg_pool2d(second_BHW, 2)
-    coarsest = _similarity(first_BHW, second_BHW).whole
+    coarsest = _similarity(first_BHW, second_BHW, window).whole
     return result * coarsest.clamp(min=0.0) ** _SCALE_WEIGHTS[-1]

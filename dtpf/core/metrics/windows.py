@@ -1,4 +1,4 @@
-"""Gaussian windows over gray images: filtering, means, variances and covariances.
+"""Windows over gray images: means, variances and covariances.
 
 Legend: B = batch, H, W = height and width, K = window size.
 """
@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from dtpf.core.ops.filters import filter_windows
 
 _FLAT = 1e-10  # less variance than this is rounding
 
@@ -30,21 +32,3 @@ def covariance(first: Moments, second: Moments, window_K: Tensor) -> Tensor:
     """Return the covariance of both images in each window, (B, H - K + 1, W - K + 1)."""
     product = filter_windows(first.image * second.image, window_K)
     return product - first.mean * second.mean
-
-
-def filter_windows(image_BHW: Tensor, window_K: Tensor, step: int = 1) -> Tensor:
-    """Filter rows and columns where the window fits, keeping every `step`-th result.
-
-    Sums of shifted copies: in float64 on a CPU ten times faster than a convolution.
-    """
-    columns = _filter_columns(image_BHW, window_K, step)
-    return _filter_columns(columns.mT, window_K, step).mT
-
-
-def _filter_columns(image_BHW: Tensor, window_K: Tensor, step: int) -> Tensor:
-    count = image_BHW.shape[1] - window_K.numel() + 1
-    weights = window_K.tolist()
-    total = weights[0] * image_BHW[:, :count:step]
-    for shift, weight in enumerate(weights[1:], start=1):
-        total.add_(image_BHW[:, shift : shift + count : step], alpha=weight)
-    return total

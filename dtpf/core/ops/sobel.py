@@ -38,4 +38,9 @@ def gradient_magnitude(image_BCHW: Tensor, border: Border = "replicate") -> Tens
 
     Exact also where the image is flat: the derivative there is taken as 0, not NaN.
     """
-    return torch.linalg.vector_norm(torch.stack(sobel(image_BCHW, border)), dim=0)
+    across, down = sobel(image_BCHW, border)
+    squared = across.square() + down.square()
+    flat = squared == 0
+    # The root of zero has no derivative: flat pixels go round it. (torch's vector_norm knows the
+    # case too, but takes ten times as long.)
+    return torch.where(flat, 0.0, torch.where(flat, 1.0, squared).sqrt())

@@ -4,8 +4,9 @@ Legend: B = batch, C = channels, H, W = height and width, K = window size.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from dtpf.core.ops.filters import filter_windows
 
 WINDOW_SIZE = 11
 WINDOW_SIGMA = 1.5
@@ -33,12 +34,7 @@ def gaussian_window(
 
 def gaussian_filter(image_BCHW: Tensor, window_K: Tensor) -> Tensor:
     """Filter rows and columns with `window_K` where it fits: (B, C, H - K + 1, W - K + 1)."""
-    batch, channels, height, width = image_BCHW.shape
-    size = window_K.numel()
-    planes = image_BCHW.reshape(batch * channels, 1, height, width)
-    planes = F.conv2d(planes, window_K.view(1, 1, size, 1))
-    planes = F.conv2d(planes, window_K.view(1, 1, 1, size))
-    return planes.view(batch, channels, height - size + 1, width - size + 1)
+    return filter_windows(image_BCHW.flatten(0, 1), window_K).unflatten(0, image_BCHW.shape[:2])
 
 
 def ssim_map(first_BCHW: Tensor, second_BCHW: Tensor, data_range: float = 1.0) -> Tensor:

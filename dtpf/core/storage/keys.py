@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 CURRENT = "current.json"
+HISTORY = "history.json"
 RECEIPT = "receipt.json"
 
 
@@ -70,6 +71,16 @@ def stage_keys(stage: str, digest: str, *, run: str, dataset: str) -> StageKeys:
     return StageKeys(stage, digest, shared.get(stage, f"runs/{run}/{stage}-{digest}"))
 
 
+def search_prefix(run: str, digest: str) -> str:
+    """Trials of one search; searches that differ by their budget alone share them."""
+    return f"{searches_prefix(run)}{digest}"
+
+
+def searches_prefix(run: str) -> str:
+    """What the folders of all searches of a run begin with."""
+    return f"runs/{run}/search-"
+
+
 def model_prefix(name: str, version: str) -> str:
     """A published bundle: immutable once written."""
     return f"models/{name}/{version}"
@@ -78,3 +89,13 @@ def model_prefix(name: str, version: str) -> str:
 def current_key(name: str) -> str:
     """What Serve loads; changed by one atomic write."""
     return f"models/{name}/{CURRENT}"
+
+
+def history_key(name: str) -> str:
+    """Which versions have been current, in their order."""
+    return f"models/{name}/{HISTORY}"
+
+
+def evaluations_prefix(dataset: str) -> str:
+    """Files of an evaluation of any methods, outside a pipeline."""
+    return f"evaluations/{dataset}"
