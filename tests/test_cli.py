@@ -371,6 +371,45 @@ def test_evaluate_names_the_fused_images_that_are_missing(dataset, tmp_path):
     assert "missing 1 (c)" in error_of(*arguments)
 
 
+def test_evaluate_takes_convention_metrics_and_settings(dataset):
+    arguments = ("evaluate", "--data", dataset, "--method", "max", "--json")
+    more = ("--convention", "evaluator", "--metrics", "MI,AG", "--set", "evaluation.gray=mean")
+    document = json.loads(run(*arguments, *more).stdout)
+    assert list(document["metrics"]) == ["MI", "AG"]
+    assert document["convention"]["name"] == "evaluator with gray mean"
+    assert "compat" in error_of(*arguments, "--convention", "mine")
+    assert "unknown PSNR" in error_of(*arguments, "--metrics", "PSNR")
+    assert "did you mean 'gray'" in error_of(*arguments, "--set", "evaluation.grey=mean")
+
+
+def test_evaluate_adds_upper_bounds(dataset):
+    arguments = ("evaluate", "--data", dataset, "--method", "max", "--json")
+    few = ("--set", "evaluation.limit_steps=3", "--set", "data.limit=1")
+    means = json.loads(run(*arguments, "--limit", "--mix", "SSIM+2*VIF", *few).stdout)["means"]
+    assert list(means) == ["max", "limit VIF+Qabf", "limit SSIM+2*VIF"]
+    best = means["limit VIF+Qabf"]
+    assert best["VIF"] + best["Qabf"] >= means["max"]["VIF"] + means["max"]["Qabf"]
+    assert "EN is without a derivative" in error_of(*arguments, "--mix", "EN")
+
+
+def test_evaluate_writes_each_format_and_refuses_others_before_it_starts(dataset, tmp_path):
+    arguments = ("evaluate", "--data", dataset, "--method", "mean", "--method", "max")
+    run(*arguments, "-o", tmp_path / "t.tex", "-o", tmp_path / "all")
+    assert "\\toprule" in (tmp_path / "t.tex").read_text()
+    names = {path.name for path in (tmp_path / "all").iterdir()}
+    assert {"report.html", "table.md", "table.tex", "scores.csv", "scores.json"} <= names
+    assert ".html" in error_of(*arguments, "-o", tmp_path / "report.pdf")
+
+
+def test_evaluate_says_what_lies_there_for_other_splits(dataset, tmp_path):
+    theirs = tmp_path / "theirs"
+    shutil.copytree(dataset / "test/vi", theirs)
+    shutil.copy(dataset / "train/vi/d.png", theirs / "d.png")
+    result = run("evaluate", "--data", dataset, "--method", f"theirs={theirs}")
+    assert "1 images of other splits: d" in result.stderr
+    assert "mean over 3 pairs" in result.stdout
+
+
 def test_evaluate_rejects_one_name_for_two_methods(dataset):
     arguments = ("evaluate", "--data", dataset, "--method", "mean", "--method", "mean")
     assert "distinct" in error_of(*arguments)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from dtpf.cli.tuning import models_app, tune_app
 from dtpf.core.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -32,6 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Visible and infrared image fusion by a small network that needs no text.",
 )
+
+app.add_typer(tune_app, name="tune")
+app.add_typer(models_app, name="models")
 
 
 def main() -> None:
@@ -86,25 +90,45 @@ def evaluate(
         list[str],
         typer.Option(
             metavar="M",
-            help="A baseline (mean, maximum, laplacian_pyramid), or NAME=BUNDLE, "
+            help="A baseline (mean, max, laplacian), or NAME=BUNDLE, "
             "or NAME=FOLDER of fused images. Repeat it.",
         ),
     ],
     split: Annotated[Split, typer.Option(help="Which pairs.")] = "test",
+    convention: Annotated[
+        str | None, typer.Option(help="Rounding and variants of the metrics; see docs/metrics.md.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Metrics, in the order of the table.")
+    ] = None,
+    limit: Annotated[
+        bool, typer.Option("--limit", help="Add the upper bound: pixels optimised on VIF+Qabf.")
+    ] = False,
+    mix: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MIX", help="Another upper bound, such as VIF+3*Qabf. Repeat it."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Such as data.visible_folder=left."),
+    ] = None,
     out: Annotated[
-        str | None, typer.Option("--out", "-o", help="HTML report to write, with pictures.")
+        list[str] | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Report (.html) or table (.md .tex .csv .json .txt) to write; without suffix a "
+            "folder that gets all of them. Repeat it.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score methods on the same pairs: a table, and a report that opens offline."""
-    from dtpf.cli.evaluating import Evaluation
-    from dtpf.evaluation import tables
+    from dtpf.cli.evaluating import DEFAULT_MIX, evaluate_and_print, make_spec
 
-    evaluation = Evaluation.prepare(data, split, method)
-    table = evaluation.run()
-    if out is not None:
-        evaluation.write_report(table, out)
-    print(tables.to_json(table) if as_json else tables.to_text(table))
+    mixes = [*([DEFAULT_MIX] if limit else []), *(mix or [])]
+    spec = make_spec(data, method, split, convention, metrics, mixes, settings or [])
+    evaluate_and_print(spec, out or [], as_json)
 
 
 @app.command()

@@ -7,11 +7,14 @@ from dtpf.caption.config import CaptionConfig
 from dtpf.caption.runner import CaptionReport, caption_pairs
 from dtpf.core.records import Pair
 from dtpf.core.storage.store import Store
+from dtpf.evaluation.score import Scoring, evaluate
 from dtpf.serving.config import ServeConfig
 from dtpf.training.config import ScalingConfig, TrainSpec
 from dtpf.training.group import current_group
 from dtpf.training.run import StepHook, TrainResult, run_training
-from dtpf.tuning.search import OnTrials, SearchTask, Trial, search_in_process
+from dtpf.tuning.ledger import OnTrials
+from dtpf.tuning.search import search_in_process
+from dtpf.tuning.trials import SearchTask, Trial
 
 OnCount = Callable[[int, int], None]
 Captioning = Callable[[Sequence[Pair], CaptionConfig, Store, str, str, OnCount], CaptionReport]
@@ -32,6 +35,7 @@ class Engines:
     train: Training
     search: Search
     deploy: Deployment | None
+    score: Scoring = evaluate
 
 
 def in_process() -> Engines:

@@ -18,13 +18,14 @@ from dtpf.core.storage.store import Store
 from dtpf.data.index import listing_fingerprint
 from dtpf.pipeline.config import PipelineConfig
 from dtpf.pipeline.specs import search_target
-from dtpf.tuning.space import Space, find_space, load_space
+from dtpf.tuning.space import Space
+from dtpf.tuning.space_file import find_space, load_space
 
 STAGES = ("data", "caption", "teacher", "student", "tune", "evaluate", "deploy")
 BEFORE = dict(zip(STAGES[1:], STAGES, strict=False))
 
 # Raised when a stage's code changes what it writes, so that older results are not taken for new.
-VERSIONS = dict.fromkeys(STAGES, 1)
+VERSIONS = dict.fromkeys(STAGES, 1) | {"tune": 2, "evaluate": 2}
 
 TITLES = {
     "data": "index image pairs",
@@ -65,8 +66,8 @@ class Plan:
             ],
             "teacher": lambda: [config.teacher.as_dict(), config.loss.as_dict()],
             "student": lambda: [config.student.as_dict(), config.loss.as_dict()],
-            "tune": lambda: [config.tune.as_dict(), self.space().as_dict()],
-            "evaluate": config.evaluation.as_dict,
+            "tune": self._tune_settings,
+            "evaluate": config.evaluation.identity,
             "deploy": lambda: config.serve.name,
         }
         self.space()
@@ -103,6 +104,20 @@ class Plan:
         """Return the search space, checked against the student's training spec."""
         return load_space(find_space(self.config.tune.space), search_target(self.config))
 
+    def search_root(self) -> str:
+        """Return where the trials of the search lie; a larger budget goes on with them.
+
+        Only of use once the stage before is complete.
+        """
+        digest = fingerprint(
+            "search",
+            VERSIONS["tune"],
+            self.config.tune.trial_identity(),
+            self.space().as_dict(),
+            self._digest_before("tune"),
+        )
+        return keys.search_prefix(self.config.run, digest)
+
     def forget(self, name: str) -> list[str]:
         """Delete the results of a stage and of all after it; returns the names of the stages."""
         if name not in STAGES:
@@ -111,10 +126,17 @@ class Plan:
         for step in reversed(dropped):  # the last first: what is left is always a whole prefix
             self.store.delete(step.keys.receipt)
             self.store.delete(step.keys.root)
+            if step.name == "tune":
+                self.store.delete(self.search_root())
             if step.name == "caption":
                 dataset = self.config.data.name
                 self.store.delete(keys.embeddings_prefix(dataset, step.keys.digest))
         return [step.name for step in dropped]
+
+    def _tune_settings(self) -> dict[str, Any]:
+        space = self.space()
+        table = list(space.table.metrics) if space.table else []
+        return {**self.config.tune.identity(), "space": space.as_dict(), "table": table}
 
     def _digest_before(self, name: str) -> str | None:
         if name == "data":

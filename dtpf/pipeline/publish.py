@@ -1,5 +1,6 @@
-"""The last stage: publish the winner's bundle, point `current.json` to it, serve it, prove it."""
+"""The last stage: publish the winner's bundle, make it current if it is better, serve and prove."""
 
+import functools
 import tempfile
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import httpx
 from dtpf.core.bundle import load_bundle, save_bundle
 from dtpf.core.errors import UserError
 from dtpf.core.fusion import Fuser
+from dtpf.core.metrics import RETENTION_METRICS, retention
+from dtpf.core.models import FusionNet
 from dtpf.core.records import Pair
 from dtpf.core.storage import keys
 from dtpf.core.storage.keys import StageKeys
@@ -15,6 +18,9 @@ from dtpf.core.storage.receipts import Receipt
 from dtpf.core.storage.store import Store
 from dtpf.core.storage.uri import local_path, read_bytes
 from dtpf.data.images import decode_infrared, decode_visible, encode_png
+from dtpf.evaluation.loading import load_pair
+from dtpf.evaluation.methods import NetworkMethod
+from dtpf.pipeline import registry
 from dtpf.pipeline.stages import Context, Outcome
 from dtpf.serving.config import ServeConfig
 
@@ -23,14 +29,15 @@ REQUEST_SECONDS = 120.0
 
 
 def deploy(context: Context, place: StageKeys) -> Outcome:
-    """Publish the winner under the model name of the config, then serve it if an engine can."""
+    """Publish the winner under the model name of the config, then serve what is current."""
     plan = context.plan
     sample = _sample_pair(context)
     evaluation = plan.need("evaluate")
     name = plan.config.serve.name
-    uri = _publish(plan.store, name, plan.need("tune"), evaluation, sample)
-    context.console.line(f"published {uri}")
-    outputs = {"model": uri, **evaluation.outputs}
+    published = _publish(plan.store, name, plan.need("tune"), evaluation, sample)
+    context.console.line(f"published {published.uri}")
+    uri = elect(context, name, published).uri
+    outputs = {"model": uri, "published": published.uri, **evaluation.outputs}
     if context.engines.deploy is None:
         return Outcome(outputs)
     url = context.engines.deploy(plan.config.serve, plan.store.uri)
@@ -51,8 +58,10 @@ def _sample_pair(context: Context) -> Pair:
     raise UserError("the index is empty; there is nothing to show")
 
 
-def _publish(store: Store, name: str, tune: Receipt, evaluation: Receipt, sample: Pair) -> str:
-    """Write the bundle below `models/<name>/<version>` and move `current.json` to it."""
+def _publish(
+    store: Store, name: str, tune: Receipt, evaluation: Receipt, sample: Pair
+) -> registry.Version:
+    """Write the bundle below `models/<name>/<version>`; it is not current yet."""
     winner = load_bundle(store.uri_of(tune.outputs["bundle"]))
     version = winner.sha256[:VERSION_DIGITS]
     prefix = keys.model_prefix(name, version)
@@ -72,10 +81,67 @@ def _publish(store: Store, name: str, tune: Receipt, evaluation: Receipt, sample
         metrics=evaluation.metrics,
         samples=pictures,
     )
-    uri = store.uri_of(prefix)
-    current = {"name": name, "version": version, "uri": uri, "sha256": winner.sha256}
-    store.write_json(keys.current_key(name), current)
-    return uri
+    return registry.Version(version=version, uri=store.uri_of(prefix), sha256=winner.sha256)
+
+
+def elect(context: Context, name: str, published: registry.Version) -> registry.Version:
+    """Make what was just published current if it is better, or if the work was forced.
+
+    Returns:
+        The version that is current now.
+    """
+    store, line = context.plan.store, context.console.line
+    present = registry.current(store, name)
+    if present is not None and present.version == published.version:
+        return present
+    taken_back = registry.withdrawn(store, name, published.version)
+    if present is not None and not context.forced:
+        remedy = "--force deploy makes the new one current"
+        if taken_back:
+            why = f"the new one was taken back {taken_back}"
+            line(f"{present.version} stays current: {why}; {remedy}")
+            return present
+        gain = _gain(context, published, present)
+        if gain is not None and gain <= 0.0:
+            line(f"{present.version} stays current: the new one scores {gain:+.2%}; {remedy}")
+            return present
+        if gain is not None:
+            line(f"better than {present.version} by {gain:+.2%}")
+    registry.make_current(store, name, published)
+    return published
+
+
+def _gain(context: Context, new: registry.Version, old: registry.Version) -> float | None:
+    """Return by how much `new` scores above `old` on the pairs of this evaluation; 0 is equal.
+
+    The mean over VIF, Qabf and SSIM, both measured now: stored scores may be of other pairs.
+    None if there is nothing that could be compared with.
+    """
+    config = context.plan.config
+    try:
+        networks = [NetworkMethod(item.version, _student(item.uri)) for item in (new, old)]
+    except UserError as error:
+        context.console.line(f"the current model cannot be compared with: {error}")
+        return None
+    table = context.engines.score(
+        networks,
+        context.pairs(),
+        functools.partial(load_pair, scaling=config.data.infrared_scaling),
+        config.evaluation.model_copy(update={"metrics": RETENTION_METRICS, "limit": ()}),
+        None,
+    )
+    means = table.means()
+    try:
+        return retention(means[new.version], means[old.version]) - 1.0
+    except ValueError:  # the old one scores zero or below
+        return None
+
+
+def _student(uri: str) -> FusionNet:
+    model = load_bundle(uri).model
+    if model.config.text:
+        raise UserError(f"{uri}: needs text")
+    return model
 
 
 def _prove(url: str, config: ServeConfig, sample: Pair, model_uri: str) -> float:

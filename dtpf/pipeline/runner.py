@@ -15,8 +15,8 @@ from dtpf.pipeline.stages import (
     distill_student,
     index_pairs,
     train_teacher,
-    tune_student,
 )
+from dtpf.pipeline.tuning import tune_student
 
 FUNCTIONS: Mapping[str, Stage] = {
     "data": index_pairs,

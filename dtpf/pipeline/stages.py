@@ -3,11 +3,9 @@
 A stage function returns an `Outcome`; `runner.py` turns it into the receipt that marks it done.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from dtpf.core.errors import UserError
 from dtpf.core.records import Pair, pairs_from_table, pairs_to_table
 from dtpf.core.storage import keys
 from dtpf.core.storage.keys import StageKeys
@@ -17,8 +15,6 @@ from dtpf.pipeline.engines import Engines
 from dtpf.pipeline.plan import Plan
 from dtpf.pipeline.specs import student_spec, teacher_spec
 from dtpf.training.config import TrainSpec
-from dtpf.training.run import TrainResult
-from dtpf.tuning.search import SearchTask, Trial, choose_winner
 
 
 @dataclass(frozen=True)
@@ -32,11 +28,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Context:
-    """What every stage function gets."""
+    """What every stage function gets; `forced` if a person asked for this work to be done again."""
 
     plan: Plan
     engines: Engines
     console: Console
+    forced: bool = False
 
     def pairs(self) -> list[Pair]:
         """Return the index."""
@@ -88,77 +85,25 @@ def train_teacher(context: Context, place: StageKeys) -> Outcome:
     spec = teacher_spec(
         plan.config, plan.store.uri, place.root, plan.need("data"), plan.need("caption")
     )
-    return _training_outcome(spec, _train(context, spec))
+    return train(context, spec)
 
 
 def distill_student(context: Context, place: StageKeys) -> Outcome:
     """Distil the text-free student from the teacher."""
-    spec = _student_spec(context, place)
-    return _training_outcome(spec, _train(context, spec))
+    return train(context, untuned_student(context, place.root))
 
 
-def tune_student(context: Context, place: StageKeys) -> Outcome:
-    """Search for a better student, train the winner at full length, keep the better of the two."""
-    plan, config = context.plan, context.plan.config
-    teacher = plan.need("teacher")
-    scores = _scores(teacher.metrics)
-    if not scores:
-        raise UserError("tune needs validation scores; the index has no pairs in its val split")
-    task = SearchTask(
-        _student_spec(context, place),
-        plan.space(),
-        config.tune,
-        config.tune_resources,
-        scores,
-        int(teacher.metrics["parameters"]),
-    )
-    trials = context.engines.search(task, _trial_lines(context.console, config.tune.trials))
-    rows = [trial.row() for trial in trials]
-    plan.store.write_json(f"{place.root}/trials.json", rows)
-    winner = choose_winner(task, trials)
-    context.console.line(f"winner {dict(winner.setting)}; training it at full length")
-    spec = task.base.model_copy(
-        update={name: getattr(winner.spec, name) for name in ("model", "loss", "distill")}
-        | {"root": f"{place.root}/winner"}
-    )
-    retrained = _training_outcome(spec, _train(context, spec))
-    return _better(context, task, retrained, place)
-
-
-def _better(context: Context, task: SearchTask, retrained: Outcome, place: StageKeys) -> Outcome:
-    student = context.plan.need("student")
-    candidates = {
-        "winner": (
-            task.objective(_scores(retrained.metrics)),
-            retrained.outputs,
-            retrained.metrics,
-        ),
-        "student": (task.objective(_scores(student.metrics)), student.outputs, student.metrics),
-    }
-    name = max(candidates, key=lambda key: candidates[key][0])
-    kept, outputs, metrics = candidates[name]
-    shown = ", ".join(f"{key} {value[0]:.4f}" for key, value in candidates.items())
-    context.console.line(f"retention on validation: {shown}; kept: {name}")
-    return Outcome(
-        {**outputs, "trials": f"{place.root}/trials.json"},
-        {**metrics, "retention": kept},
-        {"kept": name},
-    )
-
-
-def _student_spec(context: Context, place: StageKeys) -> TrainSpec:
+def untuned_student(context: Context, root: str) -> TrainSpec:
+    """Return the student as the config has it, to be trained below `root`."""
     plan = context.plan
     receipts = (plan.need("data"), plan.need("caption"), plan.need("teacher"))
-    return student_spec(plan.config, plan.store.uri, place.root, *receipts)
+    return student_spec(plan.config, plan.store.uri, root, *receipts)
 
 
-def _train(context: Context, spec: TrainSpec) -> TrainResult:
+def train(context: Context, spec: TrainSpec) -> Outcome:
+    """Train a spec; the outcome has its bundle, its losses and its validation scores."""
     result = context.engines.train(spec, context.plan.config.scaling, context.console.losses())
     context.plan.store.write_json(f"{spec.root}/losses.json", list(result.losses))
-    return result
-
-
-def _training_outcome(spec: TrainSpec, result: TrainResult) -> Outcome:
     losses = [row["loss"] for row in result.losses]
     tenth = max(len(losses) // 10, 1)
     metrics = {
@@ -171,26 +116,10 @@ def _training_outcome(spec: TrainSpec, result: TrainResult) -> Outcome:
     return Outcome(outputs, metrics)
 
 
-def _scores(metrics: dict[str, float]) -> dict[str, float]:
+def validation_scores(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the validation scores among a training stage's metrics."""
     return {
         name.removeprefix("val/"): value
         for name, value in metrics.items()
         if name.startswith("val/")
     }
-
-
-def _trial_lines(console: Console, total: int) -> Callable[[Sequence[Trial]], None]:
-    shown: dict[int, Any] = {}
-
-    def on_trials(trials: Sequence[Trial]) -> None:
-        for index, trial in enumerate(trials):
-            state = (trial.status, trial.steps)
-            if trial.status != "pending" and shown.get(index) != state:
-                shown[index] = state
-                kept = "" if trial.retention is None else f", retention {trial.retention:.4f}"
-                console.line(
-                    f"trial {index + 1}/{total} {trial.status}, step {trial.steps}/"
-                    f"{trial.spec.train.steps}{kept}{' ' + trial.error if trial.error else ''}"
-                )
-
-    return on_trials
