@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,12 @@ def end(state_file: Path, stop_seconds: float = STOP_SECONDS) -> bool:
         return False
     head = psutil.Process(state["pid"])
     family = [head, *head.children(recursive=True)]
-    head.send_signal(signal.SIGTERM)
+    with suppress(psutil.NoSuchProcess):  # any of them may end by itself meanwhile
+        head.send_signal(signal.SIGTERM)
     _, left = psutil.wait_procs(family, timeout=stop_seconds)
     for process in left:
-        process.kill()  # psutil checks that the pid is still the same process
+        with suppress(psutil.NoSuchProcess):
+            process.kill()  # psutil checks that the pid is still the same process
     psutil.wait_procs(left, timeout=STOP_SECONDS)
     return True
 

@@ -22,12 +22,12 @@ def tiny_cpu() -> PipelineConfig:
     the image they start from (`ModelConfig.start`).
     """
     train = TrainConfig(
-        steps=120,
+        steps=100,
         batch=4,
         crop=64,
         learning_rate=2e-3,
         warmup=10,
-        validate_every=60,
+        validate_every=50,
         checkpoint_every=20,
     )
     return PipelineConfig(

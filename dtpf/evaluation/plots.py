@@ -11,34 +11,33 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from dtpf.evaluation.score_table import ScoreTable
 
 # Matplotlib writes fixed colours: these stand-ins are replaced by the page's CSS variables.
-_INK, _MUTED, _GRID, _ACCENT = "#010101", "#020202", "#030303", "#040404"
-_SERIES = tuple(f"#0500{index:02x}" for index in range(1, 7))
-_VARIABLES = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line", _ACCENT: "--accent"} | {
-    stand_in: f"--series-{index}" for index, stand_in in enumerate(_SERIES, start=1)
+INK, MUTED, GRID, ACCENT = "#010101", "#020202", "#030303", "#040404"
+SERIES = tuple(f"#0500{index:02x}" for index in range(1, 7))
+_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", ACCENT: "--accent"} | {
+    stand_in: f"--series-{index}" for index, stand_in in enumerate(SERIES, start=1)
 }
 _MOST_POINTS = 300
 _LEGEND_COLUMNS = 3
 _WIDE = 20.0  # ratio of typical values
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
-    "text.color": _INK,
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _MUTED,
-    "xtick.color": _MUTED,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "xtick.color": MUTED,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": _GRID,
+    "grid.color": GRID,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
@@ -58,10 +57,10 @@ def distribution(table: ScoreTable, metric: str) -> str:
     """Return a box for each method over all pairs of the table, with every pair as a dot."""
     methods = list(reversed(table.methods))
     values = [table.values(method, metric) for method in methods]
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": f"distribution-{metric}"}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": f"distribution-{metric}"}):
         figure = Figure(figsize=(4.6, 0.6 + 0.36 * len(methods)))
         axes = figure.subplots()
-        line = {"color": _MUTED, "linewidth": 1.0}
+        line = {"color": MUTED, "linewidth": 1.0}
         axes.boxplot(
             values,
             orientation="horizontal",
@@ -71,15 +70,15 @@ def distribution(table: ScoreTable, metric: str) -> str:
             boxprops=line,
             whiskerprops=line,
             capprops=line,
-            medianprops={"color": _ACCENT, "linewidth": 2.2},
+            medianprops={"color": ACCENT, "linewidth": 2.2},
         )
         for row, points in enumerate(values, start=1):
             axes.plot(
-                points, _jittered(row, points.size), ".", color=_INK, alpha=0.3, markersize=3.5
+                points, _jittered(row, points.size), ".", color=INK, alpha=0.3, markersize=3.5
             )
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-        return _svg(figure, f"Distribution of {metric} over the pairs, by method")
+        return svg(figure, f"Distribution of {metric} over the pairs, by method")
 
 
 def curves(title: str, lines: Sequence[Curve]) -> str:
@@ -87,40 +86,20 @@ def curves(title: str, lines: Sequence[Curve]) -> str:
 
     The axis is logarithmic where terms differ so much that the small ones would lie flat.
     """
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": f"curves-{title}"}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": f"curves-{title}"}):
         figure = Figure(figsize=(4.6, 2.6 + 0.22 * -(-len(lines) // _LEGEND_COLUMNS)))
         axes = figure.subplots()
         for index, curve in enumerate(lines):
             steps, values = _thinned(np.asarray(curve.steps), np.asarray(curve.values))
             label = curve.name.partition("/")[2] or curve.name
-            color = _SERIES[index % len(_SERIES)]
-            style = "-" if index < len(_SERIES) else "--"
+            color = SERIES[index % len(SERIES)]
+            style = "-" if index < len(SERIES) else "--"
             axes.plot(steps, values, style, color=color, linewidth=1.6, label=label)
         axes.set_xlabel("step")
         if _spread_widely(lines):
             axes.set_yscale("log")
         _outside_legend(axes, len(lines))
-        return _svg(figure, f"{title}: loss by step")
-
-
-def scatter(
-    points: Sequence[tuple[float, float]], x_label: str, y_label: str, winner: int | None
-) -> str:
-    """Return one dot for each trial; the winner is filled and named."""
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": "scatter"}):
-        figure = Figure(figsize=(4.6, 3.0))
-        axes = figure.subplots()
-        for index, (x, y) in enumerate(points):
-            chosen = index == winner
-            fill = _ACCENT if chosen else "none"
-            axes.plot(x, y, "o", color=_ACCENT, markerfacecolor=fill, markersize=9 if chosen else 7)
-            if chosen:
-                axes.annotate("chosen", (x, y), xytext=(8, 6), textcoords="offset points")
-        axes.margins(0.15)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
-        return _svg(figure, f"Trials: {y_label} against {x_label}")
+        return svg(figure, f"{title}: loss by step")
 
 
 def _jittered(row: int, count: int) -> NDArray:
@@ -153,7 +132,7 @@ def _outside_legend(axes: Axes, entries: int) -> None:
         )
 
 
-def _svg(figure: Figure, description: str) -> str:
+def svg(figure: Figure, description: str) -> str:
     """Return the figure as an <svg> element that scales with its container."""
     figure.patch.set_alpha(0.0)
     for axes in figure.axes:

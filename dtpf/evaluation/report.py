@@ -23,20 +23,10 @@ from dtpf.evaluation.config import EvalConfig
 from dtpf.evaluation.limit import is_limit
 from dtpf.evaluation.methods import Method
 from dtpf.evaluation.panels import Panel, make_panels, spread
-from dtpf.evaluation.plots import Curve, curves, distribution, scatter
+from dtpf.evaluation.plots import Curve, curves, distribution
 from dtpf.evaluation.score import in_split
 from dtpf.evaluation.score_table import ScoreTable
 from dtpf.evaluation.tables import DIGITS, heading, places
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """Trials of a search: one dict a trial, plotted as `objective` against `cost`."""
-
-    rows: Sequence[Mapping[str, Any]]
-    objective: str
-    cost: str
-    winner: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +43,7 @@ class ReportData:
         comparisons: the subject held against other methods.
         retention: the student's share of its teacher.
         curves: training curves, named `plot/line`.
-        tuning: trials of the search.
+        tuning: `<section id="tuning">` about the search, as trusted HTML.
         run: what was run, in short: commit, data, captioner, text encoder, hardware.
         receipts: the same in full, by stage or by what it concerns.
         notes: sentences that a reader must know, such as which defaults stood in.
@@ -68,7 +58,7 @@ class ReportData:
     comparisons: Sequence[Comparison] = ()
     retention: Retention | None = None
     curves: Sequence[Curve] = ()
-    tuning: Tuning | None = None
+    tuning: str = ""
     run: Mapping[str, Any] = field(default_factory=dict)
     receipts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -110,7 +100,7 @@ def render_report(data: ReportData) -> str:
         citation=_paper_tables()["citation"],
         distributions={metric: Markup(distribution(table, metric)) for metric in table.metrics},
         loss_plots=_loss_plots(data.curves),
-        trials=_trials(data.tuning) if data.tuning else None,
+        tuning=Markup(data.tuning),
         versus=_by_second(data.comparisons),
         worst_scores={panel.pair_id: _scores_of(data, panel.pair_id) for panel in data.worst},
         receipts={stage: _flat(facts) for stage, facts in data.receipts.items()},
@@ -171,25 +161,6 @@ def _scores_of(data: ReportData, pair_id: str) -> str:
 def _loss_plots(lines: Sequence[Curve]) -> dict[str, Markup]:
     groups = groupby(lines, key=lambda curve: curve.name.partition("/")[0])
     return {title: Markup(curves(title, list(group))) for title, group in groups}
-
-
-def _trials(tuning: Tuning) -> dict[str, Any]:
-    columns = list(dict.fromkeys(key for row in tuning.rows for key in row))
-    known = {tuning.cost, tuning.objective}
-    measured = [
-        (index, row)
-        for index, row in enumerate(tuning.rows)
-        if all(_number(row.get(key)) for key in known)
-    ]
-    points = [(float(row[tuning.cost]), float(row[tuning.objective])) for _, row in measured]
-    shown = [index for index, _ in measured]
-    winner = shown.index(tuning.winner) if tuning.winner in shown else None
-    plot = scatter(points, tuning.cost, tuning.objective, winner) if points else ""
-    return {"columns": columns, "plot": Markup(plot)}
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

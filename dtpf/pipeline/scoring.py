@@ -16,7 +16,7 @@ from dtpf.evaluation.files import NAMES, contents
 from dtpf.evaluation.loading import load_pair
 from dtpf.evaluation.methods import BaselineMethod, Method, NetworkMethod
 from dtpf.evaluation.plots import Curve
-from dtpf.evaluation.report import ReportData, Tuning, collect_panels, render_report
+from dtpf.evaluation.report import ReportData, collect_panels, render_report
 from dtpf.evaluation.running import LOSSES, curves_of, run_facts
 from dtpf.evaluation.score_table import ScoreTable
 from dtpf.evaluation.session import limits
@@ -118,18 +118,9 @@ def _curves(context: Context) -> list[Curve]:
     return found
 
 
-def _tuning(context: Context) -> Tuning:
-    rows = context.plan.store.read_json(context.plan.need("tune").outputs["trials"])
-    flat = [
-        {**{key: value for key, value in row.items() if key != "setting"}, **row["setting"]}
-        for row in rows
-    ]
-    best = max(
-        (index for index, row in enumerate(flat) if row["status"] == "finished"),
-        key=lambda index: flat[index]["retention"],
-        default=None,
-    )
-    return Tuning(flat, "retention", "parameters", best)
+def _tuning(context: Context) -> str:
+    section = context.plan.need("tune").outputs["tune_section"]
+    return context.plan.store.read_bytes(section).decode()
 
 
 def _receipts(context: Context) -> dict[str, dict[str, object]]:

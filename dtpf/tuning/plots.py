@@ -15,7 +15,7 @@ from matplotlib.ticker import (
     NullFormatter,
 )
 
-from dtpf.evaluation.plots import _ACCENT, _GRID, _INK, _MUTED, _SERIES, _STYLE, _svg
+from dtpf.evaluation.plots import ACCENT, GRID, INK, MUTED, SERIES, STYLE, svg
 from dtpf.tuning.trials import Trial
 from dtpf.tuning.winner import pareto_front
 
@@ -36,18 +36,18 @@ def pareto(
     points = [(cost, trial.retention or 0.0) for cost, trial in zip(costs, trials, strict=True)]
     whole = [index for index, trial in enumerate(trials) if trial.status == "finished"]
     front = [whole[index] for index in pareto_front([points[index] for index in whole])]
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": "tune-pareto"}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": "tune-pareto"}):
         figure = Figure(figsize=(4.6, 3.2))
         axes = figure.subplots()
         stairs = np.array([points[index] for index in front]).reshape(-1, 2)
-        axes.step(*stairs.T, where="post", color=_ACCENT, linewidth=1.4)
+        axes.step(*stairs.T, where="post", color=ACCENT, linewidth=1.4)
         for trial, (cost, retention) in zip(trials, points, strict=True):
             _dot(axes, cost, retention, trial, winner)
         axes.margins(0.12)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlabel(cost_label)
         axes.set_ylabel("retention")
-        return _svg(figure, "Pareto front: retention against cost")
+        return svg(figure, "Pareto front: retention against cost")
 
 
 def effect(trials: Sequence[Trial], name: str, logarithmic: bool, winner: int | None) -> str:
@@ -57,7 +57,7 @@ def effect(trials: Sequence[Trial], name: str, logarithmic: bool, winner: int | 
     shown = [str(value) for value in values]
     names = sorted(set(shown))
     places = [float(v) for v in values] if numeric else [float(names.index(v)) for v in shown]
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": f"tune-effect-{name}"}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": f"tune-effect-{name}"}):
         figure = Figure(figsize=(3.4, 2.4))
         axes = figure.subplots()
         if logarithmic:
@@ -75,7 +75,7 @@ def effect(trials: Sequence[Trial], name: str, logarithmic: bool, winner: int | 
         axes.margins(0.12)
         axes.set_xlabel(name)
         axes.set_ylabel("retention")
-        return _svg(figure, f"Effect of {name} on retention")
+        return svg(figure, f"Effect of {name} on retention")
 
 
 def parallel_coordinates(
@@ -87,7 +87,7 @@ def parallel_coordinates(
     """
     columns = {name: _column([trial.setting[name] for trial in trials]) for name in names}
     columns["retention"] = _column([trial.retention or 0.0 for trial in trials])
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": "tune-parallel", "axes.grid": False}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": "tune-parallel", "axes.grid": False}):
         figure = Figure(figsize=(max(4.6, 1.5 * len(columns)), 3.4))
         axes = figure.subplots()
         heights = np.array(
@@ -97,42 +97,42 @@ def parallel_coordinates(
         for index in np.argsort(ranks):
             chosen = trials[index].number == winner
             strength = 0.15 + 0.6 * ranks[index] / max(len(trials) - 1, 1)
-            color, width = (_ACCENT, 2.6) if chosen else (_SERIES[1], 1.3)
+            color, width = (ACCENT, 2.6) if chosen else (SERIES[1], 1.3)
             axes.plot(
                 heights[:, index], color=color, linewidth=width, alpha=1 if chosen else strength
             )
         for place, (name, (_, ends)) in enumerate(columns.items()):
-            axes.axvline(place, color=_GRID, linewidth=1)
-            axes.text(place, 1.04, ends[1], ha="center", color=_MUTED)
-            axes.text(place, -0.04, ends[0], ha="center", va="top", color=_MUTED)
+            axes.axvline(place, color=GRID, linewidth=1)
+            axes.text(place, 1.04, ends[1], ha="center", color=MUTED)
+            axes.text(place, -0.04, ends[0], ha="center", va="top", color=MUTED)
             label = name.replace(".", ".\n")
-            axes.text(place, -0.15, label, ha="center", va="top", color=_INK)
+            axes.text(place, -0.15, label, ha="center", va="top", color=INK)
         axes.set_axis_off()
-        return _svg(figure, "Parallel coordinates: every trial's setting and its retention")
+        return svg(figure, "Parallel coordinates: every trial's setting and its retention")
 
 
 def rounds(trials: Sequence[Trial], winner: int | None) -> str:
     """Return each trial's retention by round: where early stopping cut."""
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": "tune-rounds"}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": "tune-rounds"}):
         figure = Figure(figsize=(4.6, 3.2))
         axes = figure.subplots()
         for trial in trials:
             chosen = trial.number == winner
             steps = [number for number, _ in trial.history]
             reached = [retention for _, retention in trial.history]
-            color = _ACCENT if chosen else _MUTED
+            color = ACCENT if chosen else MUTED
             line = "-" if trial.status == "finished" else ":"
             axes.plot(steps, reached, line, color=color, linewidth=2.4 if chosen else 1.1)
             axes.plot(steps[-1:], reached[-1:], _MARKS[trial.status], color=color, markersize=6)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("round")
         axes.set_ylabel("retention")
-        return _svg(figure, "Retention by round")
+        return svg(figure, "Retention by round")
 
 
 def _dot(axes: Axes, x: float, y: float, trial: Trial, winner: int | None, size: float = 7) -> None:
     chosen, whole = trial.number == winner, trial.status == "finished"
-    color = _ACCENT if chosen else _SERIES[1] if whole else _MUTED
+    color = ACCENT if chosen else SERIES[1] if whole else MUTED
     fill = color if chosen else "none"
     mark = _MARKS[trial.status]
     axes.plot(x, y, mark, color=color, markerfacecolor=fill, markersize=size + 3 * chosen)
@@ -147,7 +147,7 @@ def _trend(axes: Axes, x: np.ndarray, y: np.ndarray, logarithmic: bool) -> None:
     places = np.log(x) if logarithmic else x
     slope, level = np.polyfit(places, y, 1)
     order = np.argsort(x)
-    axes.plot(x[order], slope * places[order] + level, "--", color=_MUTED, linewidth=1)
+    axes.plot(x[order], slope * places[order] + level, "--", color=MUTED, linewidth=1)
 
 
 def _column(values: Sequence[Any]) -> tuple[np.ndarray, tuple[str, str]]:

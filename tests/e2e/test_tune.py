@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cluster.processes import free_port
 from dtpf.core.bundle import save_bundle
 from dtpf.core.models import build
 from dtpf.core.storage.store import Store
 from dtpf.pipeline import registry
 from dtpf.tuning.ledger import read_trials
-from tests.conftest import free_port
 from tests.e2e.test_cluster import LOCAL, Cluster
 from tests.small import SETTINGS
 
