@@ -20,6 +20,7 @@ from dtpf.core.storage.uri import local_path, read_bytes
 from dtpf.data.images import decode_infrared, decode_visible, encode_png
 from dtpf.evaluation.loading import load_pair
 from dtpf.evaluation.methods import NetworkMethod
+from dtpf.evaluation.running import LOSSES
 from dtpf.pipeline import registry
 from dtpf.pipeline.stages import Context, Outcome
 from dtpf.serving.config import ServeConfig
@@ -81,6 +82,9 @@ def _publish(
         metrics=evaluation.metrics,
         samples=pictures,
     )
+    losses = f"{tune.outputs['bundle'].rpartition('/')[0]}/{LOSSES}"
+    if store.exists(losses):  # beside the bundle of a run; a report on the version draws them
+        store.write_bytes(f"{prefix}/{LOSSES}", store.read_bytes(losses))
     return registry.Version(version=version, uri=store.uri_of(prefix), sha256=winner.sha256)
 
 

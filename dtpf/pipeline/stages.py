@@ -10,6 +10,7 @@ from dtpf.core.records import Pair, pairs_from_table, pairs_to_table
 from dtpf.core.storage import keys
 from dtpf.core.storage.keys import StageKeys
 from dtpf.data.index import build_index
+from dtpf.evaluation.running import LOSSES
 from dtpf.pipeline.console import Console
 from dtpf.pipeline.engines import Engines
 from dtpf.pipeline.plan import Plan
@@ -103,7 +104,7 @@ def untuned_student(context: Context, root: str) -> TrainSpec:
 def train(context: Context, spec: TrainSpec) -> Outcome:
     """Train a spec; the outcome has its bundle, its losses and its validation scores."""
     result = context.engines.train(spec, context.plan.config.scaling, context.console.losses())
-    context.plan.store.write_json(f"{spec.root}/losses.json", list(result.losses))
+    context.plan.store.write_json(f"{spec.root}/{LOSSES}", list(result.losses))
     losses = [row["loss"] for row in result.losses]
     tenth = max(len(losses) // 10, 1)
     metrics = {

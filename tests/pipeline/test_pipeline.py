@@ -11,6 +11,7 @@ from dtpf.core.bundle import load_bundle
 from dtpf.core.errors import UserError
 from dtpf.core.storage.receipts import Receipt
 from dtpf.core.storage.store import Store
+from dtpf.evaluation.running import bundle_curves
 from dtpf.pipeline.console import Console
 from dtpf.pipeline.engines import Engines, in_process
 from dtpf.pipeline.plan import STAGES, Plan
@@ -61,6 +62,7 @@ def test_every_stage_leaves_its_receipt_and_results(done):
     served = load_bundle(current["uri"])
     assert served.sha256 == current["sha256"] == receipts["tune"].outputs["sha256"]
     assert not served.model.config.text
+    assert bundle_curves("student", served)
     assert served.provenance["captioner"] == "statistics"
     assert served.provenance["text_encoder"] == "hashed"
     assert set(served.metrics) == {"EN", "SF", "VIF", "Qabf", "SSIM"}
