@@ -4,12 +4,13 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
+from dtpf.core.errors import UserError
 from dtpf.core.machine import logical_cpus
 
 Event = dict[str, Any]
@@ -40,6 +41,14 @@ def connect() -> None:
 def disconnect() -> None:
     """Leave the cluster; one that `connect` started ends."""
     ray.shutdown()
+
+
+def raised_by_workers(failures: Mapping[int, Exception]) -> UserError | None:
+    """Return the UserError of the lowest rank that raised one in a Ray Train run, if any did."""
+    for _, failure in sorted(failures.items()):
+        if isinstance(failure, UserError):
+            return failure
+    return None
 
 
 def quiet_data(stall_timeout_s: int) -> Any:
