@@ -93,6 +93,7 @@ def _command(home: Path, port: int) -> list[str]:
         "s3.port.iceberg": 0,  # fixed ports that two servers would share
         "s3.port.lance": 0,
         "master.volumeSizeLimitMB": 64,
+        "volume.max": 0,  # as many volumes as the disk holds; the default is eight, 512 MB
         "master.telemetry": "false",
         **{f"{part}.port": free_port() for part in ("master", "volume", "filer")},
         **{f"{part}.port.grpc": free_port() for part in ("master", "volume", "filer", "s3")},

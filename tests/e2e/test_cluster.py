@@ -33,13 +33,13 @@ LOCAL = [sys.executable, str(ROOT / "cluster" / "local.py")]
 DRIVER = "jobs/pipeline.py"
 # Long enough that a process can be struck in the middle of a training.
 LONGER = (
-    "teacher.train.steps=40",
-    "teacher.train.validate_every=40",
-    "student.train.steps=41",
-    "student.train.validate_every=41",
+    "teacher.train.steps=20",
+    "teacher.train.validate_every=20",
+    "student.train.steps=12",
+    "student.train.validate_every=12",
     "scaling.workers=2",
 )
-TRAINING, DISTILLING = r"/40 .*loss ", r"/41 .*loss "
+TRAINING, DISTILLING = r"/20 .*loss ", r"/12 .*loss "
 
 
 class Cluster:
@@ -161,7 +161,7 @@ def test_the_result_is_that_of_an_unbroken_run(cluster, tmp_path, monkeypatch, s
     subprocess.run(program, check=True, capture_output=True, env=cluster.environment)
     expected = _teacher_losses(Store(whole))
     broken = _teacher_losses(store_of(cluster, monkeypatch, s3_environment))
-    assert len(broken) == len(expected) == 40
+    assert len(broken) == len(expected) == 20
     for ours, theirs in zip(broken, expected, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
 
