@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,12 +43,24 @@ def disconnect() -> None:
     ray.shutdown()
 
 
-def raised_by_workers(failures: Mapping[int, Exception]) -> UserError | None:
-    """Return the UserError of the lowest rank that raised one in a Ray Train run, if any did."""
-    for _, failure in sorted(failures.items()):
-        if isinstance(failure, UserError):
-            return failure
-    return None
+def outcome_of(trainer: Any) -> dict[str, Any]:
+    """Run a Ray Train trainer and return what its leader returned.
+
+    Raises:
+        UserError: one that a worker raised, or returned as `{"error": line}`.
+    """
+    from ray.train import WorkerGroupError
+
+    try:
+        outcome: dict[str, Any] = trainer.fit().return_value
+    except WorkerGroupError as error:
+        for _, failure in sorted(error.worker_failures.items()):
+            if isinstance(failure, UserError):
+                raise failure from None
+        raise
+    if "error" in outcome:
+        raise UserError(outcome["error"])
+    return outcome
 
 
 def quiet_data(stall_timeout_s: int) -> Any:

@@ -28,7 +28,7 @@ Methods = Annotated[
 
 
 def main(
-    recipe: common.Recipe = "tiny_cpu",
+    recipe: common.Recipe = common.DEFAULT_RECIPE,
     data: common.Data = None,
     store: common.StoreUri = common.DEFAULT_STORE,
     settings: common.Settings = None,

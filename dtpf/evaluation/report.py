@@ -117,14 +117,19 @@ def _paper_tables() -> dict[str, Any]:
     return json.loads(source.read_text(encoding="utf-8"))
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("dtpf.evaluation", "templates"),
+def template_environment(package: str) -> Environment:
+    """Return an environment for the templates of a package: escaped, nothing left undefined."""
+    return Environment(
+        loader=PackageLoader(package, "templates"),
         autoescape=select_autoescape(),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _environment() -> Environment:
+    environment = template_environment("dtpf.evaluation")
     environment.filters["fixed"] = lambda value: f"{value:.{DIGITS}f}"
     environment.filters["signed"] = lambda value: f"{value:+.{DIGITS}f}"
     environment.filters["plain"] = _plain

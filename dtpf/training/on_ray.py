@@ -12,12 +12,12 @@ from typing import Any
 
 import ray.train
 import torch
-from ray.train import FailureConfig, RunConfig, WorkerGroupError
+from ray.train import FailureConfig, RunConfig
 from ray.train import ScalingConfig as RayScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
 from dtpf.core.errors import UserError
-from dtpf.on_ray import Sender, raised_by_workers, relay
+from dtpf.on_ray import Sender, outcome_of, relay
 from dtpf.training.config import ScalingConfig, TrainSpec
 from dtpf.training.group import current_group
 from dtpf.training.loop import StepReport
@@ -54,18 +54,8 @@ def train_on_ray(
                 failure_config=FailureConfig(max_failures=scaling.max_failures),
             ),
         )
-        outcome = _fit(trainer)
-    if "error" in outcome:
-        raise UserError(outcome["error"])
+        outcome = outcome_of(trainer)
     return TrainResult(**outcome["result"])
-
-
-def _fit(trainer: TorchTrainer) -> dict[str, Any]:
-    try:
-        outcome: dict[str, Any] = trainer.fit().return_value  # type: ignore[attr-defined]
-    except WorkerGroupError as error:
-        raise raised_by_workers(error.worker_failures) or error from None
-    return outcome
 
 
 def _worker(config: dict[str, Any]) -> dict[str, Any]:

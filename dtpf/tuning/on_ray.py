@@ -17,7 +17,7 @@ import ray
 import ray.train
 import torch
 from ray import tune
-from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -25,7 +25,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search import Searcher
 
 from dtpf.core.errors import UserError
-from dtpf.on_ray import raised_by_workers
+from dtpf.on_ray import outcome_of
 from dtpf.training.group import current_group
 from dtpf.tuning.ledger import Ledger, Meter, OnTrials
 from dtpf.tuning.placement import DRIVER_CPUS, concurrency
@@ -250,12 +250,7 @@ def _train(task: SearchTask, trial: Trial) -> None:
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]
         ),
     )
-    try:
-        outcome: dict[str, Any] = trainer.fit().return_value  # type: ignore[attr-defined]
-    except WorkerGroupError as error:
-        raise raised_by_workers(error.worker_failures) or error from None
-    if "error" in outcome:
-        raise UserError(outcome["error"])
+    outcome_of(trainer)
 
 
 def _worker(config: dict[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment
 from markupsafe import Markup
 from scipy.stats import spearmanr
 
+from dtpf.evaluation.report import template_environment
 from dtpf.tuning import plots
 from dtpf.tuning.trials import SearchTask, Trial
 from dtpf.tuning.winner import within_limits
@@ -97,13 +98,7 @@ def _logarithmic(task: SearchTask, name: str) -> bool:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("dtpf.tuning", "templates"),
-        autoescape=select_autoescape(),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment("dtpf.tuning")
     environment.filters["value"] = _value
     return environment
 

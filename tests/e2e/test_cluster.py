@@ -71,9 +71,8 @@ class Cluster:
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
-    def interrupt(self, mark: str, strike: Callable[[], None], *more: str) -> subprocess.Popen[str]:
-        """Start the job; when a line of its output matches `mark`, strike."""
-        process = subprocess.Popen(
+    def start(self, *more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [*LOCAL, *self.job(*more)],
             cwd=self.home,
             env=self.environment,
@@ -81,6 +80,10 @@ class Cluster:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def interrupt(self, mark: str, strike: Callable[[], None], *more: str) -> subprocess.Popen[str]:
+        """Start the job; when a line of its output matches `mark`, strike."""
+        process = self.start(*more)
         assert process.stdout is not None
         seen = []
         for line in process.stdout:

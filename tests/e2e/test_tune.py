@@ -16,7 +16,7 @@ from dtpf.core.models import build
 from dtpf.core.storage.store import Store
 from dtpf.pipeline import registry
 from dtpf.tuning.ledger import read_trials
-from tests.e2e.test_cluster import LOCAL, Cluster
+from tests.e2e.test_cluster import Cluster
 from tests.small import SETTINGS
 
 pytestmark = [pytest.mark.ray, pytest.mark.kill, pytest.mark.timeout(900)]
@@ -45,14 +45,7 @@ class Tuning(Cluster):
 
     def strike(self, marks: Sequence[tuple[str, Callable[[], None]]], *more: str) -> list[str]:
         """Run the job; strike once at the first line with each mark, in turn; return all lines."""
-        process = subprocess.Popen(
-            [*LOCAL, *self.job(*more)],
-            cwd=self.home,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        process = self.start(*more)
         assert process.stdout is not None
         pending, lines = list(marks), []
         for line in process.stdout:
