@@ -8,16 +8,12 @@ Legend: B = batch, H, W = height and width; images are floats in [0, 1].
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from dtpf.core.ops.color import luminance
+from dtpf.core.ops.color import luminance, recolour
+from dtpf.core.ops.pyramid import laplacian_pyramid
 
 Baseline = Callable[[Tensor, Tensor], Tensor]
-
-_LEVELS = 4
-_DETAIL_WINDOW = 3
-_BINOMIAL = (0.0625, 0.25, 0.375, 0.25, 0.0625)
 
 
 def mean(visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Tensor:
@@ -30,59 +26,9 @@ def maximum(visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Tensor:
     return recolour(torch.maximum(luminance(visible_B3HW), infrared_B1HW), visible_B3HW)
 
 
-def laplacian_pyramid(visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Tensor:
-    """Laplacian pyramids of both, merged level by level: (B, 3, H, W) in [0, 1].
-
-    Four levels (fewer where a side would fall below 4 pixels); the detail with the larger mean
-    absolute value in its 3 x 3 window wins, the base is the maximum of both.
-    Source: Burt and Adelson 1983, IEEE Trans. Communications 31(4),
-    doi 10.1109/TCOM.1983.1095851.
-    """
-    visible, infrared = luminance(visible_B3HW), infrared_B1HW
-    merged: list[Tensor] = []
-    while len(merged) < _LEVELS and min(visible.shape[-2:]) >= 8:
-        (visible, detail_v), (infrared, detail_i) = _split(visible), _split(infrared)
-        merged.append(torch.where(_activity(detail_v) >= _activity(detail_i), detail_v, detail_i))
-    fused = torch.maximum(visible, infrared)
-    for detail in reversed(merged):
-        fused = _enlarge(fused, detail) + detail
-    return recolour(fused, visible_B3HW)
-
-
 BASELINES: dict[str, Baseline] = {
     "mean": mean,
     "maximum": maximum,
     "laplacian_pyramid": laplacian_pyramid,
 }
 ALIASES = {"max": "maximum", "laplacian": "laplacian_pyramid"}
-
-
-def recolour(luma_B1HW: Tensor, visible_B3HW: Tensor) -> Tensor:
-    """Return an RGB image with the given luminance and the Cb, Cr of `visible_B3HW`.
-
-    Full-range BT.601. Where that colour leaves [0, 1], its chroma is reduced, not its luminance:
-    clipping the channels would change the fused luminance that is measured.
-    """
-    luma = luma_B1HW.clamp(0.0, 1.0)
-    chroma = visible_B3HW - luminance(visible_B3HW)
-    room = torch.where(chroma > 0, 1.0 - luma, luma)
-    reach = torch.where(chroma == 0, 1.0, room / chroma.abs().clamp(min=1e-6))
-    fitting = reach.amin(dim=1, keepdim=True).clamp(max=1.0)
-    return (luma + fitting * chroma).clamp(0.0, 1.0)
-
-
-def _split(image_B1HW: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the next coarser image and the detail that it lacks."""
-    column = image_B1HW.new_tensor(_BINOMIAL).view(1, 1, 5, 1)
-    padded = F.pad(image_B1HW, (2, 2, 2, 2), mode="reflect")
-    coarse = F.conv2d(F.conv2d(padded, column), column.mT)[..., ::2, ::2]
-    return coarse, image_B1HW - _enlarge(coarse, image_B1HW)
-
-
-def _enlarge(image_B1HW: Tensor, like_B1HW: Tensor) -> Tensor:
-    return F.interpolate(image_B1HW, like_B1HW.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def _activity(detail_B1HW: Tensor) -> Tensor:
-    padded = F.pad(detail_B1HW.abs(), (1, 1, 1, 1), mode="reflect")
-    return F.avg_pool2d(padded, _DETAIL_WINDOW, stride=1)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from dtpf.core.metrics import Convention, find_convention, find_metric, score
 from dtpf.core.metrics.conventions import MetricFunction
-from dtpf.core.ops.color import luminance
-from dtpf.evaluation.baselines import BASELINES, recolour
+from dtpf.core.ops.color import luminance, recolour
+from dtpf.evaluation.baselines import BASELINES
 from dtpf.evaluation.batches import Batch
 from dtpf.evaluation.mix import parse_mix
 

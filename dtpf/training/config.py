@@ -1,11 +1,12 @@
 """Settings of a training run."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dtpf.core.config import Config
-from dtpf.core.losses import DistillLossConfig, LossConfig
+from dtpf.core.losses import DistillLossConfig, LossConfig, weights_for
+from dtpf.core.metrics.fidelity import MINIMUM_SIDE as VIF_MINIMUM_SIDE
 from dtpf.core.models import ModelConfig
 from dtpf.core.ops.pixels import Scaling
 
@@ -88,3 +89,13 @@ class TrainSpec(Config):
     infrared_scaling: Scaling = "percentile"
     teacher_bundle: str | None = None
     provenance: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _crops_suit_the_loss(self) -> Self:
+        needs_vif = weights_for((), self.loss).information != 0
+        if needs_vif and self.train.crop < VIF_MINIMUM_SIDE:
+            raise ValueError(
+                f"train.crop is {self.train.crop}; VIF, a term of loss.preset={self.loss.preset}, "
+                f"needs {VIF_MINIMUM_SIDE} pixels"
+            )
+        return self

@@ -19,6 +19,7 @@ from dtpf.core.losses import (
     feature_loss,
     fusion_terms,
     result_loss,
+    terms_with_weight,
     weighted_total,
     weights_for,
 )
@@ -80,7 +81,7 @@ class FusionTask(Task):
         """Return the weighted fusion loss (B,) and its unweighted terms."""
         text = batch.text_BD if self.network.config.text else None
         fused = trainable(batch.visible_B3HW, batch.infrared_B1HW, text)
-        terms = fusion_terms(fused.float(), batch.visible_guide_B3HW, batch.infrared_guide_B1HW)
+        terms = _terms(fused, batch, batch.weights)
         return weighted_total(terms, batch.weights), terms
 
 
@@ -129,10 +130,15 @@ class DistillTask(Task):
         with torch.no_grad():
             goal, goal_features = self.teacher(seen, heat, text, return_features=True)
         fused, features, projected = trainable(seen, heat, goal_features)
-        terms = fusion_terms(fused.float(), batch.visible_guide_B3HW, batch.infrared_guide_B1HW)
         fixed = {name: seen.new_tensor(value) for name, value in self.base_weights.items()}
+        terms = _terms(fused, batch, fixed)
         base = weighted_total(terms, fixed)
         feature = feature_loss(features, projected, self.distill.distance)
         result = result_loss(fused.float(), goal.float())
         total = distillation_total(base, feature, result, self.distill)
         return total, {"base": base, "feature": feature, "result": result, **terms}
+
+
+def _terms(fused: Tensor, batch: TrainBatch, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    names = terms_with_weight(weights)
+    return fusion_terms(fused.float(), batch.visible_guide_B3HW, batch.infrared_guide_B1HW, names)

@@ -23,7 +23,8 @@ class TuneConfig(Config):
         trials: settings to try; none is begun beyond it.
         hours: wall time after which the search stops, all its runs together.
         gpu_hours: the same for time multiplied by the GPUs that trials hold.
-        startup: settings drawn before Optuna proposes.
+        startup: settings drawn before Optuna proposes; the untuned one, where the space holds it,
+            is tried before them.
         steps: optimiser steps of a trial that is not stopped early; None is the student's own.
         rounds: validations of a trial; early stopping looks after each of them.
         stopping: `asha` stops the weaker trials of each round, `none` trains all to the end.

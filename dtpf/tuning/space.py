@@ -58,6 +58,13 @@ class Domain:
             return float(math.exp(rng.uniform(math.log(low), math.log(high))))
         return float(rng.uniform(low, high))
 
+    def holds(self, value: Any) -> bool:
+        """Say whether the parameter may have this value."""
+        if self.kind == "choice":
+            return value in self.values
+        low, high = self.values
+        return bool(low <= value <= high)
+
 
 @dataclass(frozen=True)
 class Space:

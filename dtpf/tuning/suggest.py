@@ -4,6 +4,8 @@ A proposal is a function of the recorded trials and the seed alone. So nothing o
 to be saved: a search that goes on asks it with the same trials.
 """
 
+import functools
+import itertools
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -74,14 +76,29 @@ def plan(task: SearchTask) -> list[dict[str, Any]]:
             )
         planned = [setting for setting in settings if fits(task, setting)]
     else:
-        count = min(config.startup, config.trials) if config.search == "optuna" else config.trials
-        planned = _distinct(task, space.draws(config.seed), count)
+        untuned = _untuned(task)
+        draws = itertools.chain(untuned, space.draws(config.seed))
+        startup = config.startup + len(untuned) if config.search == "optuna" else config.trials
+        planned = _distinct(task, draws, min(startup, config.trials))
     if not planned:
         raise UserError(
             f"space {space.name} has no student within {task.parameter_limit:,.0f} parameters; "
             "raise tune.max_parameter_share or lower the widths of the space"
         )
     return planned
+
+
+def _untuned(task: SearchTask) -> list[dict[str, Any]]:
+    """Return the setting that the search starts from, where the space holds it.
+
+    Trained like every other trial, it is what they are measured by.
+    """
+    setting = {
+        name: functools.reduce(getattr, name.split("."), task.base)
+        for name in sorted(task.space.domains)
+    }
+    held = all(domain.holds(setting[name]) for name, domain in task.space.domains.items())
+    return [setting] if held else []
 
 
 def fits(task: SearchTask, setting: Setting) -> bool:

@@ -72,11 +72,16 @@ def ms_ssim(first, second):
     return result
 
 
-def qabf(visible, infrared, fused):
-    edges = [_edges(image, _zero_framed) for image in (visible, infrared, fused)]
+def qabf(visible, infrared, fused, interior=False):
+    edges = [
+        _edges(image[1:-1, 1:-1], lambda _, image=image: image)
+        if interior
+        else _edges(image, _zero_framed)
+        for image in (visible, infrared, fused)
+    ]
     kept = total = 0.0
-    for y in range(fused.shape[0]):
-        for x in range(fused.shape[1]):
+    for y in range(len(edges[2])):
+        for x in range(len(edges[2][0])):
             strength_f, angle_f = edges[2][y][x]
             for source in edges[:2]:
                 strength, angle = source[y][x]

@@ -6,9 +6,10 @@ import torch
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
-from dtpf.core.losses import fusion_terms, weighted_total
+from dtpf.core.losses import fusion_terms, terms_with_weight, weighted_total
 from dtpf.core.losses.terms import WEIGHT_OF
 from dtpf.core.losses.weights import TermWeights
+from tests.core import metric_oracles as oracles
 
 LUMA = np.array([0.299, 0.587, 0.114])
 CHROMA = np.array(
@@ -16,7 +17,7 @@ CHROMA = np.array(
 )  # JFIF 1.02
 
 
-def images(batch=3, height=14, width=17, dtype=torch.float64, seed=0):
+def images(batch=3, height=44, width=47, dtype=torch.float64, seed=0):
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.rand(batch, 7, height, width, generator=generator, dtype=dtype)
     return pixels[:, :3], pixels[:, 3:6], pixels[:, 6:]
@@ -48,6 +49,9 @@ def by_hand(fused, visible, infrared):
         "ssim_visible": 1 - similarity(f, v),
         "ssim_infrared": 1 - similarity(f, i),
         "color": np.abs(chroma).mean(),
+        "information": 1 - sum(oracles.vif(255 * x, 255 * f) for x in (v, i)) / 2,
+        "edges": 1 - oracles.qabf(*(255 * x for x in (v, i, f)), interior=True),
+        "artefacts": oracles.nabf(*(255 * x for x in (v, i, f))),
     }
 
 
@@ -66,7 +70,9 @@ def test_terms_vanish_at_their_goal():
     gray = visible.mean(1, keepdim=True)
     same = gray.expand(-1, 3, -1, -1)
     for name, value in fusion_terms(same, same, gray).items():
-        torch.testing.assert_close(value, torch.zeros_like(value), rtol=0, atol=1e-12, msg=name)
+        best = 1 - 0.9994 / (1 + np.exp(-7.5)) * 0.9879 / (1 + np.exp(-4.4))  # Qabf ends below 1
+        goal = torch.full_like(value, best if name == "edges" else 0.0)
+        torch.testing.assert_close(value, goal, rtol=0, atol=1e-9, msg=name)
 
 
 def test_one_value_per_sample():
@@ -85,25 +91,44 @@ def test_a_sample_does_not_see_the_others():
 
 @pytest.mark.parametrize("name", WEIGHT_OF)
 def test_gradients(name):
-    fused, visible, infrared = images(batch=1, height=11, width=12)
+    size = 41 if name == "information" else 11
+    fused, visible, infrared = images(batch=1, height=size, width=size + 1)
     fused.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: fusion_terms(x, visible, infrared)[name], fused)
+    assert torch.autograd.gradcheck(
+        lambda x: fusion_terms(x, visible, infrared, [name])[name], fused, fast_mode=size > 11
+    )
 
 
 def test_gradients_are_finite_on_flat_images():
-    flat = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
-    terms = fusion_terms(flat, torch.full_like(flat, 0.5), torch.full((1, 1, 16, 16), 0.5))
+    flat = torch.full((1, 3, 44, 44), 0.5, requires_grad=True)
+    terms = fusion_terms(flat, torch.full_like(flat, 0.5), torch.full((1, 1, 44, 44), 0.5))
     torch.stack(list(terms.values())).sum().backward()
     assert torch.isfinite(flat.grad).all()
 
 
 def test_total_is_the_weighted_sum():
     terms = {name: torch.tensor([float(n), 1.0]) for n, name in enumerate(WEIGHT_OF)}
-    numbers = dict(zip(TermWeights.model_fields, (1.0, 10.0, 100.0, 2.0, 20.0, 3.0), strict=True))
+    values = (1.0, 10.0, 100.0, 2.0, 20.0, 3.0, 0.5, 5.0, 0.25)
+    numbers = dict(zip(TermWeights.model_fields, values, strict=True))
     weights = {name: torch.tensor([value, 2 * value]) for name, value in numbers.items()}
     total = weighted_total(terms, weights)
-    # 0 * 1 + 1 * 10 + 2 * 100 + 3 * 2 + 4 * 20 + 5 * 3, and twice the sum of the weights
-    assert total.tolist() == [311.0, 272.0]
+    # 0 * 1 + 1 * 10 + 2 * 100 + 3 * 2 + 4 * 20 + 5 * 3 + 6 * 0.5 + 7 * 5 + 8 * 0.25, and twice the
+    # sum of the weights
+    assert total.tolist() == [351.0, 283.5]
+
+
+def test_only_what_is_asked_for_is_computed():
+    small = images(height=11, width=12)  # too small for VIF
+    terms = fusion_terms(*small, names=("color", "intensity"))
+    assert list(terms) == ["intensity", "color"]
+    weights = dict.fromkeys(TermWeights.model_fields, torch.zeros(3))
+    weights["color"], weights["ssim"] = torch.tensor([0.0, 0.0, 1.0]), torch.tensor(2.0)
+    assert terms_with_weight(weights) == ["ssim_visible", "color"]
+
+
+def test_a_loss_without_terms_is_refused():
+    with pytest.raises(ValueError, match="switched off"):
+        weighted_total({}, {})
 
 
 def test_total_needs_every_weight():
@@ -118,7 +143,7 @@ def test_total_needs_every_weight():
         lambda f, v, i: (f[:, :1], v, i),
         lambda f, v, i: (f, v[:1], i),
         lambda f, v, i: (f, v, v),
-        lambda f, v, i: (f, v, i[..., :12]),
+        lambda f, v, i: (f, v, i[..., :42]),
         lambda f, v, i: (f[0], v[0], i[0]),
     ],
 )
@@ -130,3 +155,5 @@ def test_rejects_shapes_that_disagree(spoil):
 def test_rejects_images_below_the_window():
     with pytest.raises(ValueError, match="11 pixels"):
         fusion_terms(*images(height=10))
+    with pytest.raises(ValueError, match="VIF needs 41 pixels"):
+        fusion_terms(*images(height=40))

@@ -17,6 +17,9 @@ def weights(intensity, consistency, gradient, ssim=2.0, color=12.0):
         ssim=ssim,
         ssim_infrared=ssim,
         color=color,
+        information=0.0,
+        edges=0.0,
+        artefacts=0.0,
     )
 
 
@@ -59,7 +62,14 @@ def test_paper_preset_is_what_is_printed():
     assert weights_for([Degradation("visible", "noise")], config) == expected
 
 
-@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_transfer_preset_weighs_what_the_metrics_measure_whatever_the_text_says():
+    config = LossConfig(preset="transfer")
+    found = weights_for([], config)
+    assert min(found.information, found.edges, found.artefacts) > 0
+    assert weights_for([Degradation("visible", "noise")], config) == found
+
+
+@pytest.mark.parametrize("preset", ["paper", "released", "transfer"])
 @pytest.mark.parametrize("term", TermWeights.model_fields)
 def test_every_term_can_be_switched_off(preset, term):
     config = apply_overrides(LossConfig(preset=preset), [f"scale.{term}=0"])

@@ -162,7 +162,9 @@ def test_every_parameter_gets_a_gradient(kind, text):
     assert still == []
 
 
-@pytest.mark.parametrize(("start", "expected"), [("visible", 0.25), ("brighter", 0.75)])
+@pytest.mark.parametrize(
+    ("start", "expected"), [("visible", 0.25), ("brighter", 0.75), ("pyramid", 0.75)]
+)
 def test_an_untrained_network_shows_nearly_its_start(start, expected):
     torch.manual_seed(0)
     model = build(NO_TEXT.model_copy(update={"start": start}))

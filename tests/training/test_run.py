@@ -9,6 +9,7 @@ import torch
 
 from dtpf.core.bundle import load_bundle
 from dtpf.core.errors import UserError
+from dtpf.core.losses import LossConfig
 from dtpf.core.storage.store import Store
 from dtpf.training.config import TrainSpec
 from dtpf.training.group import Group
@@ -146,3 +147,22 @@ def test_text_reaches_the_teacher(spec):
     with torch.inference_mode():
         dark, noisy = (model(visible, infrared, torch.randn(1, 512)) for _ in range(2))
     assert not torch.equal(dark, noisy)
+
+
+def test_crops_too_small_for_the_loss_are_refused_before_the_first_step(spec):
+    document = spec.as_dict() | {"loss": {"preset": "transfer"}}
+    document["train"]["crop"] = 40
+    with pytest.raises(UserError, match=r"train.crop is 40; VIF.*needs 41 pixels"):
+        TrainSpec.parse(document, "test")
+
+
+def test_the_transfer_loss_raises_what_it_measures(spec):
+    task = {"loss": LossConfig(preset="transfer")}
+    more = {"steps": 20, "crop": 48, "validate_every": 20, "learning_rate": 3e-3}
+    losses = run_training(changed(spec, task=task, **more), ALONE).losses
+    early, late = (
+        {name: np.mean([row[name] for row in part]) for name in part[0]}
+        for part in (losses[:7], losses[-7:])
+    )
+    assert late["loss"] < early["loss"]
+    assert "consistency" not in late

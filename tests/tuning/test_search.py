@@ -224,3 +224,14 @@ def test_latency_is_measured_where_it_counts(tmp_path):
     task = planted_task(tmp_path, SPACE, cost="latency")
     trial = task.trial(1, {"model.width": 4}).model_copy(update={"latency_ms": 7.0})
     assert task.cost(trial) == 7.0
+
+
+def test_the_untuned_setting_is_tried_first_where_the_space_holds_it(tmp_path):
+    task = planted_task(tmp_path, trials=5, startup=3)
+    width, feature = task.base.model.width, task.base.distill.feature
+    first, *rest = search(task, Planted(by_width))
+    assert first.setting == {"model.width": width, "distill.feature": feature}
+    assert all(trial.setting["distill.feature"] != feature for trial in rest)
+    narrow = Space("narrow", {"distill.feature": Domain("uniform", (5.0, 6.0))})
+    trials = search(planted_task(tmp_path / "narrow", narrow, trials=2), Planted(lambda _: 0.5))
+    assert all(trial.setting["distill.feature"] >= 5.0 for trial in trials)

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from dtpf.core.config import apply_overrides
 from dtpf.core.errors import UserError
 from dtpf.pipeline.specs import search_target
 from dtpf.tuning.space import Domain, Space, override
 from dtpf.tuning.space_file import find_space, load_space, search_settings
 from tests.small import small_config
 
-TARGET = search_target(small_config())
+TARGET = search_target(apply_overrides(small_config(), ["student.train.crop=48"]))
 SPACES = sorted((Path(__file__).resolve().parents[2] / "tune_spaces").glob("*.yaml"))
 NEEDED = {"student_width", "distill_weights", "loss_weights", "joint", "smoke"}
 

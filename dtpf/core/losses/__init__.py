@@ -7,7 +7,12 @@ from dtpf.core.losses.distillation import (
     feature_loss,
     result_loss,
 )
-from dtpf.core.losses.terms import WEIGHT_OF, fusion_terms, weighted_total
+from dtpf.core.losses.terms import (
+    WEIGHT_OF,
+    fusion_terms,
+    terms_with_weight,
+    weighted_total,
+)
 from dtpf.core.losses.weights import LossConfig, TermWeights, medical_weights_for, weights_for
 
 __all__ = [
@@ -21,6 +26,7 @@ __all__ = [
     "fusion_terms",
     "medical_weights_for",
     "result_loss",
+    "terms_with_weight",
     "weighted_total",
     "weights_for",
 ]

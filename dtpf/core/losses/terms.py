@@ -1,15 +1,20 @@
-"""The terms of the fusion loss, equations (12) to (16) of Zhang et al., TCSVT 2025.
+"""The terms of the fusion loss: equations (12) to (16) of Zhang et al., TCSVT 2025, and three more.
 
+Beyond the paper are the shares of information (VIF) and edges (Qabf) that a result lacks, and the
+edges that neither source has (Nabf): the metrics themselves, with their derivatives.
 Every term has one value per sample: the mean over that sample's pixels. So a batch may mix pairs
 whose texts ask for different weights. All but colour look at BT.601 luminance.
 Legend: B = batch, H, W = height and width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from dtpf.core.metrics.edges import nabf, qabf
+from dtpf.core.metrics.fidelity import vif
 from dtpf.core.ops.color import luminance, rgb_to_ycbcr
 from dtpf.core.ops.sobel import gradient_magnitude
 from dtpf.core.ops.ssim import ssim_map
@@ -22,33 +27,56 @@ WEIGHT_OF = {
     "ssim_visible": "ssim",
     "ssim_infrared": "ssim_infrared",
     "color": "color",
+    "information": "information",
+    "edges": "edges",
+    "artefacts": "artefacts",
 }
 
 
+class _Images(NamedTuple):
+    """What the terms look at: luminances (B, 1, H, W), and colours (B, 3, H, W)."""
+
+    fused: Tensor
+    visible: Tensor
+    infrared: Tensor
+    fused_rgb: Tensor
+    visible_rgb: Tensor
+
+    def gray_levels(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the luminances as the metrics take them: (B, H, W) in [0, 255]."""
+        fused, visible, infrared = (255.0 * image[:, 0] for image in self[:3])
+        return fused, visible, infrared
+
+
 def fusion_terms(
-    fused_B3HW: Tensor, visible_B3HW: Tensor, infrared_B1HW: Tensor
+    fused_B3HW: Tensor,
+    visible_B3HW: Tensor,
+    infrared_B1HW: Tensor,
+    names: Collection[str] = tuple(WEIGHT_OF),
 ) -> dict[str, Tensor]:
-    """Return the unweighted terms, each (B,) and zero at best.
+    """Return the unweighted terms, each (B,); zero is their goal.
 
     Args:
         fused_B3HW: the network's result, about [0, 1], not necessarily clamped.
         visible_B3HW: what the result is held against, RGB in [0, 1]: the visible image, or its
             clean version where one is known.
         infrared_B1HW: the same for the infrared image, in [0, 1].
+        names: the terms to compute, keys of `WEIGHT_OF`.
 
     Raises:
-        ValueError: shapes disagree, or a side is shorter than the 11 pixels of SSIM.
+        ValueError: shapes disagree, or a side is shorter than the 11 pixels of SSIM or the 41 of
+            VIF.
     """
     _check(fused_B3HW, visible_B3HW, infrared_B1HW)
-    fused, visible = luminance(fused_B3HW), luminance(visible_B3HW)
-    return {
-        "intensity": intensity_loss(fused, visible, infrared_B1HW),
-        "consistency": consistency_loss(fused, visible, infrared_B1HW),
-        "gradient": gradient_loss(fused, visible, infrared_B1HW),
-        "ssim_visible": ssim_loss(fused, visible),
-        "ssim_infrared": ssim_loss(fused, infrared_B1HW),
-        "color": color_loss(fused_B3HW, visible_B3HW),
-    }
+    images = _Images(
+        luminance(fused_B3HW), luminance(visible_B3HW), infrared_B1HW, fused_B3HW, visible_B3HW
+    )
+    return {name: _TERMS[name](images) for name in WEIGHT_OF if name in names}
+
+
+def terms_with_weight(weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the terms whose weight, scalar or (B,), is not zero for the whole batch."""
+    return [name for name, weight in WEIGHT_OF.items() if bool((weights[weight] != 0).any())]
 
 
 def weighted_total(terms: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
@@ -59,8 +87,10 @@ def weighted_total(terms: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -
         weights: the fields of `TermWeights`, each (B,) or a scalar tensor.
 
     Raises:
-        ValueError: a weight is missing.
+        ValueError: a weight is missing, or there is no term.
     """
+    if not terms:
+        raise ValueError("every term of the loss is switched off; see loss.scale")
     missing = sorted({WEIGHT_OF[name] for name in terms} - set(weights))
     if missing:
         raise ValueError(f"no weight for {', '.join(missing)}; given: {', '.join(sorted(weights))}")
@@ -96,6 +126,22 @@ def color_loss(fused_B3HW: Tensor, visible_B3HW: Tensor) -> Tensor:
     return _mean_distance(rgb_to_ycbcr(fused_B3HW)[:, 1:], rgb_to_ycbcr(visible_B3HW)[:, 1:])
 
 
+def information_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
+    """1 - VIF / 2; (B, H, W) in [0, 255] each, returns (B,).
+
+    Below zero where the result has more contrast than its sources.
+    """
+    return 1.0 - vif(fused, visible, infrared) / 2.0
+
+
+def edge_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
+    """1 - Qabf without the frame of the image; (B, H, W) in [0, 255] each, returns (B,).
+
+    A training crop has no edge where it was cut out.
+    """
+    return 1.0 - qabf(fused, visible, infrared, frame="interior")
+
+
 def _mean_distance(first: Tensor, second: Tensor) -> Tensor:
     return (first - second).abs().mean(dim=(1, 2, 3))
 
@@ -108,3 +154,16 @@ def _check(fused: Tensor, visible: Tensor, infrared: Tensor) -> None:
             "expected fused and visible (B, 3, H, W) and infrared (B, 1, H, W), got "
             f"{tuple(shape)}, {tuple(visible.shape)} and {tuple(infrared.shape)}"
         )
+
+
+_TERMS: dict[str, Callable[[_Images], Tensor]] = {
+    "intensity": lambda x: intensity_loss(x.fused, x.visible, x.infrared),
+    "consistency": lambda x: consistency_loss(x.fused, x.visible, x.infrared),
+    "gradient": lambda x: gradient_loss(x.fused, x.visible, x.infrared),
+    "ssim_visible": lambda x: ssim_loss(x.fused, x.visible),
+    "ssim_infrared": lambda x: ssim_loss(x.fused, x.infrared),
+    "color": lambda x: color_loss(x.fused_rgb, x.visible_rgb),
+    "information": lambda x: information_loss(*x.gray_levels()),
+    "edges": lambda x: edge_loss(*x.gray_levels()),
+    "artefacts": lambda x: nabf(*x.gray_levels()),
+}

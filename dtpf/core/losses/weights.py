@@ -12,7 +12,7 @@ from dtpf.core.records import Degradation
 
 
 class TermWeights(Config):
-    """One number per term: a weight, or a factor on a weight."""
+    """One number per term: a weight, or a factor on a weight; see `terms.py`."""
 
     intensity: float = 1.0
     consistency: float = 1.0
@@ -20,6 +20,9 @@ class TermWeights(Config):
     ssim: float = 1.0
     ssim_infrared: float = 1.0
     color: float = 1.0
+    information: float = 1.0
+    edges: float = 1.0
+    artefacts: float = 1.0
 
     def times(self, factor: "TermWeights") -> "TermWeights":
         """Return the product, term by term."""
@@ -33,12 +36,15 @@ class LossConfig(Config):
 
     Attributes:
         preset: `paper` has the four terms of equation (12) at the printed values, for every text;
-            `released` is the authors' published training, with weights for each degradation.
+            `released` is the authors' published training, with weights for each degradation;
+            `transfer` rewards what the sources' information and edges are measured by, VIF and
+            Qabf, and punishes edges that neither has (Nabf), for every text. It leads where the
+            others do not: their optimum scores below a Laplacian pyramid.
         scale: a factor on each weight; 0 switches a term off. `scale.ssim_infrared` is delta_ir
             of equation (14).
     """
 
-    preset: Literal["paper", "released"] = "released"
+    preset: Literal["paper", "released", "transfer"] = "released"
     scale: TermWeights = TermWeights()
 
 
@@ -52,11 +58,27 @@ def _weights(
         ssim=ssim,
         ssim_infrared=ssim,
         color=12.0,
+        information=0.0,
+        edges=0.0,
+        artefacts=0.0,
     )
 
 
 PAPER = _weights(24, 0, 48, ssim=40)
 RELEASED = _weights(24, 40, 48)
+TRANSFER = TermWeights(
+    intensity=12.0,
+    consistency=0.0,
+    gradient=0.0,
+    ssim=6.0,
+    ssim_infrared=6.0,
+    color=24.0,
+    information=12.0,
+    edges=48.0,
+    artefacts=72.0,
+)
+
+_FIXED: Mapping[str, TermWeights] = {"paper": PAPER, "transfer": TRANSFER}
 
 DEGRADATION_WEIGHTS: Mapping[str, TermWeights] = {
     "visible/low_light": _weights(48, 20, 48),
@@ -101,8 +123,8 @@ def medical_weights_for(events: Sequence[str], config: LossConfig) -> TermWeight
 
 
 def _mean_of(found: Sequence[TermWeights], config: LossConfig) -> TermWeights:
-    if config.preset == "paper":
-        return PAPER.times(config.scale)
+    if config.preset in _FIXED:
+        return _FIXED[config.preset].times(config.scale)
     rows = [weights.as_dict() for weights in found or (RELEASED,)]
     mean = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
     return TermWeights(**mean).times(config.scale)

@@ -10,7 +10,7 @@ from dtpf.core.records import TEXT_DIM
 
 LEVELS = 4
 FusionKind = Literal["scfm", "concat", "unlearned", "dynamic", "multiscale"]
-Start = Literal["visible", "brighter"]
+Start = Literal["visible", "brighter", "pyramid"]
 PerLevel = tuple[int, int, int, int]
 
 
@@ -33,7 +33,8 @@ class ModelConfig(Config):
         start: what the output convolution's result is added to: `visible`, as in the paper, or
             `brighter`, the visible image raised, colour unchanged, to the infrared wherever that
             is brighter. There the intensity and colour losses, equations (13) and (16), are zero,
-            so a short training starts from a fused picture instead of a copy of one source.
+            so a short training starts from a fused picture instead of a copy of one source;
+            `pyramid`, both sources merged by Laplacian pyramids, which keeps more of their edges.
     """
 
     width: int = Field(default=48, ge=4)

@@ -17,6 +17,7 @@ from dtpf.core.models.merging import merging
 from dtpf.core.models.modulation import TextModulation
 from dtpf.core.ops.color import raise_luminance
 from dtpf.core.ops.padding import reflect_pad_to_multiple
+from dtpf.core.ops.pyramid import laplacian_pyramid
 
 Features = tuple[Tensor, ...]
 
@@ -144,9 +145,13 @@ class FusionNet(nn.Module):
         return fused, tuple(feature.permute(0, 3, 1, 2) for feature in features)
 
     def _start(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        if self.config.start == "visible":
-            return visible
-        return raise_luminance(visible, infrared)
+        match self.config.start:
+            case "visible":
+                return visible
+            case "brighter":
+                return raise_luminance(visible, infrared)
+            case "pyramid":
+                return laplacian_pyramid(visible, infrared)
 
     def _fuse(self, visible: Tensor, infrared: Tensor, text: Tensor | None) -> list[Tensor]:
         streams = zip(

@@ -62,6 +62,20 @@ def raise_luminance(visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Tensor:
     return visible_B3HW + (infrared_B1HW - luminance(visible_B3HW)).clamp(min=0.0)
 
 
+def recolour(luma_B1HW: Tensor, visible_B3HW: Tensor) -> Tensor:
+    """Return an RGB image with the given luminance and the Cb, Cr of `visible_B3HW`.
+
+    Full-range BT.601. Where that colour leaves [0, 1], its chroma is reduced, not its luminance:
+    clipping the channels would change the fused luminance that is measured.
+    """
+    luma = luma_B1HW.clamp(0.0, 1.0)
+    chroma = visible_B3HW - luminance(visible_B3HW)
+    room = torch.where(chroma > 0, 1.0 - luma, luma)
+    reach = torch.where(chroma == 0, 1.0, room / chroma.abs().clamp(min=1e-6))
+    fitting = reach.amin(dim=1, keepdim=True).clamp(max=1.0)
+    return (luma + fitting * chroma).clamp(0.0, 1.0)
+
+
 def _channels(image: Tensor, space: str) -> tuple[Tensor, Tensor, Tensor]:
     if image.ndim != 4 or image.shape[1] != 3:
         raise ValueError(f"expected a {space} image (B, 3, H, W), got shape {tuple(image.shape)}")
