@@ -57,7 +57,7 @@ def s3_store(s3_environment, monkeypatch) -> str:
 
 @pytest.fixture(scope="session")
 def ray_cluster(tmp_path_factory) -> Iterator[None]:
-    """One Ray on this machine for the whole session: 8 logical CPUs, no dashboard."""
+    """One Ray on this machine for the whole session: 8 CPUs and a GPU by name, no dashboard."""
     os.environ.update(
         RAY_AUTH_MODE="disabled",
         RAY_USAGE_STATS_ENABLED="0",
@@ -68,6 +68,7 @@ def ray_cluster(tmp_path_factory) -> Iterator[None]:
     folder = f"/tmp/dtpf-test-{os.getpid()}"  # sockets below it have short paths
     ray.init(
         num_cpus=8,
+        num_gpus=1,
         include_dashboard=False,
         object_store_memory=300 * 2**20,
         log_to_driver=False,

@@ -126,6 +126,26 @@ def test_early_stopping_remembers_the_rounds_before_an_interruption(tmp_path):
     assert type(unhindered).__name__ == "FIFOScheduler"
 
 
+@pytest.mark.ray
+@ray_cluster
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 2), (1.0, 1)])
+def test_trials_share_a_gpu_as_far_as_their_shares_allow(prepared, share, expected):
+    """The GPU is one by name only; Ray hands it out all the same."""
+    from dtpf.tuning.on_ray import search_on_ray
+
+    space = Space("pair", points=tuple(POINTS.points[n] for n in (0, 2)))
+    settings = {"trials": 2, "steps": 12, "rounds": 6, "stopping": "none"}
+    found = task(prepared, f"share{expected}", space, **settings)
+    resources = TuneResources(workers=0, concurrent=2, gpus_per_trial=share)
+    together: list[int] = []
+    trials = search_on_ray(
+        replace(found, resources=resources),
+        lambda trials: together.append(sum(trial.status == "running" for trial in trials)),
+    )
+    assert [trial.status for trial in trials] == ["finished", "finished"]
+    assert max(together) == expected
+
+
 @pytest.mark.parametrize(
     ("resources", "cluster", "expected"),
     [
