@@ -37,7 +37,7 @@ from dtpf.tuning.config import TuneConfig, TuneResources
 from dtpf.tuning.search import search_in_process
 from dtpf.tuning.space import Domain, Setting, Space, override
 from dtpf.tuning.trials import RoundReport, SearchTask, Trial
-from dtpf.tuning.winner import choose_winner
+from dtpf.tuning.winner import choose_finalists
 
 WITHIN, SHARE = 0.02, 1 / 3
 # Where the planted peak lies, and how steeply retention falls with the distance from it: squared,
@@ -101,7 +101,7 @@ def planted(search: str, seeds: int) -> dict:
         for seed in range(seeds):
             task = planted_task(Path(folder), search, seed)
             trials = search_in_process(task, run=formula)
-            winner = choose_winner(task, trials)
+            winner = choose_finalists(task, trials)[0]
             spent = sum(cost(task, trial.setting, task.config.rounds) for trial in trials)
             rows.append((1 - quality(winner.setting) / best, spent / grid_cost))
     return {
@@ -157,7 +157,7 @@ def real() -> dict:
         best = max(trial.retention or 0.0 for trial in every)
         task = real_task(prepared, "optuna", "asha", 4)
         found = search_with_ray(task)
-        winner = choose_winner(task, found)
+        winner = choose_finalists(task, found)[0]
         known = next(trial for trial in every if trial.setting == winner.setting)
         loss = 1 - (known.retention or 0.0) / best
         share = _spent(task, found) / _spent(task, every)

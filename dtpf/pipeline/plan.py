@@ -25,7 +25,7 @@ STAGES = ("data", "caption", "teacher", "student", "tune", "evaluate", "deploy")
 BEFORE = dict(zip(STAGES[1:], STAGES, strict=False))
 
 # Raised when a stage's code changes what it writes, so that older results are not taken for new.
-VERSIONS = dict.fromkeys(STAGES, 1) | {"tune": 2, "evaluate": 2}
+VERSIONS = dict.fromkeys(STAGES, 1) | {"tune": 3, "evaluate": 2}
 
 TITLES = {
     "data": "index image pairs",

@@ -1,49 +1,47 @@
-"""The tune stage: search, choose, train the winner at full length, keep the better student."""
+"""The tune stage: search, train the best trials in full, keep the winner."""
 
 import functools
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from dtpf.core.errors import UserError
 from dtpf.core.storage.keys import StageKeys
 from dtpf.evaluation.loading import load_pair
 from dtpf.pipeline.console import Console
-from dtpf.pipeline.stages import Context, Outcome, train, untuned_student, validation_scores
-from dtpf.training.config import TrainSpec
+from dtpf.pipeline.finals import final
+from dtpf.pipeline.stages import Context, Outcome, untuned_student, validation_scores
 from dtpf.tuning.report import as_page, render_section
 from dtpf.tuning.table import as_markdown, as_text, score_trials
 from dtpf.tuning.trials import SearchTask, Trial
-from dtpf.tuning.winner import choose_winner
+from dtpf.tuning.winner import choose_finalists
 
 TRIALS, PAGE, SECTION, TABLE = "trials.json", "tune.html", "tune-section.html", "table.md"
 
 
 def tune_student(context: Context, place: StageKeys) -> Outcome:
-    """Search for a better student, train the winner at full length, keep the better of the two."""
+    """Search for a better student, train the best in full, and keep the winner."""
     store = context.plan.store
     task = search_task(context)
     trials = context.engines.search(task, _trial_lines(context.console, task.config.trials))
     store.write_json(f"{place.root}/{TRIALS}", [trial.row() for trial in trials])
     outputs = {"search": task.base.root, "trials": f"{place.root}/{TRIALS}"}
     outputs |= _paper_table(context, task, trials, place)
-    winner = choose_winner(task, trials)
-    outputs |= _pages(context, task, trials, winner, place)
-    kept = _keep(context, task, _retrain(context, task, winner, place))
+    winner = final(context, task, choose_finalists(task, trials))
+    outputs |= _pages(context, task, trials, winner.trial, place)
     counts = {status: float(sum(t.status == status for t in trials)) for status in _COUNTED}
-    return Outcome(
-        {**kept.outputs, **outputs},
-        {**kept.metrics, **counts},
-        {**kept.notes, "winner": f"trial {winner.number}", "setting": json.dumps(winner.setting)},
-    )
+    metrics = {**winner.outcome.metrics, **counts, "retention": winner.retention}
+    return Outcome({**winner.outcome.outputs, **outputs}, metrics, winner.notes)
 
 
 _COUNTED = ("finished", "stopped", "failed")
 
 
 def _pages(
-    context: Context, task: SearchTask, trials: Sequence[Trial], winner: Trial, place: StageKeys
+    context: Context,
+    task: SearchTask,
+    trials: Sequence[Trial],
+    winner: Trial | None,
+    place: StageKeys,
 ) -> dict[str, str]:
     """Write the page of the search, and the same as a section for the evaluation's report."""
     section = render_section(task, trials, winner)
@@ -80,56 +78,6 @@ def search_task(context: Context) -> SearchTask:
         scores,
         int(teacher["parameters"]),
     )
-
-
-def _retrain(context: Context, task: SearchTask, winner: Trial, place: StageKeys) -> Outcome:
-    """Train the winner's setting as long as a student is trained.
-
-    A trial that was as long already is taken as it is: its run is complete.
-    """
-    spec, full = task.spec(winner), task.base.train.steps
-    if spec.train.steps == full:
-        return train(context, spec)
-    context.console.line(f"winner: trial {winner.number} ({winner.shown}); training it in full")
-    changed = {"train": _full_length(task, spec), "root": f"{place.root}/winner"}
-    provenance = {**spec.provenance, "tuned": json.dumps(winner.setting)}
-    return train(context, spec.model_copy(update={**changed, "provenance": provenance}))
-
-
-def _full_length(task: SearchTask, spec: TrainSpec) -> Any:
-    """Return the trial's training settings with the lengths of the untuned student."""
-    lengths = ("steps", "validate_every", "checkpoint_every", "warmup")
-    return spec.train.model_copy(update={n: getattr(task.base.train, n) for n in lengths})
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    name: str
-    outcome: Outcome
-    retention: float
-
-
-def _keep(context: Context, task: SearchTask, retrained: Outcome) -> Outcome:
-    """Return the better of winner and untuned student, both trained in full.
-
-    The untuned student stands for election only where it is within the limits.
-    """
-    receipt = context.plan.need("student")
-    student = Outcome(receipt.outputs, receipt.metrics)
-    within = student.metrics["parameters"] <= task.parameter_limit
-    eligible = within and task.config.max_latency_ms is None
-    found = [
-        _Candidate(name, outcome, task.objective(validation_scores(outcome.metrics)))
-        for name, outcome in (("winner", retrained), ("student", student))
-        if name == "winner" or eligible
-    ]
-    kept = max(found, key=lambda candidate: candidate.retention)
-    called = {"winner": "winner of the search", "student": "untuned student"}
-    shown = ", ".join(f"{called[item.name]} {item.retention:.4f}" for item in found)
-    context.console.line(f"retention on validation, trained in full: {shown}")
-    context.console.line(f"goes on: {called[kept.name]}")
-    metrics = {**kept.outcome.metrics, "retention": kept.retention}
-    return Outcome(kept.outcome.outputs, metrics, {"kept": kept.name})
 
 
 def _paper_table(

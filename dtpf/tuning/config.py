@@ -8,7 +8,7 @@ from dtpf.core.config import Config
 
 # These end a search or choose among its results; they do not change what a trial is.
 _BUDGET = ("trials", "hours", "gpu_hours")
-_LIMITS = ("max_parameter_share", "max_latency_ms")
+_LIMITS = ("finalists", "max_parameter_share", "max_latency_ms")
 
 
 class TuneConfig(Config):
@@ -30,6 +30,8 @@ class TuneConfig(Config):
         stopping: `asha` stops the weaker trials of each round, `none` trains all to the end.
         grace: rounds before a trial may be stopped.
         reduction: one of so many trials survives each cut.
+        finalists: how many of the best trials are trained as long as the untuned student, and held
+            against it; the best of them all is the winner.
         max_parameter_share: largest student, as a share of the teacher's parameters; settings
             beyond it are not tried.
         max_latency_ms: slowest student that may win, milliseconds for one pair.
@@ -49,6 +51,7 @@ class TuneConfig(Config):
     stopping: Literal["asha", "none"] = "asha"
     grace: int = Field(default=1, ge=1)
     reduction: float = Field(default=2.0, gt=1)
+    finalists: int = Field(default=1, ge=1)
     max_parameter_share: float = Field(default=0.10, gt=0, le=1)
     max_latency_ms: float | None = Field(default=None, gt=0)
     latency_size: tuple[int, int] = (480, 640)

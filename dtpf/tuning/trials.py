@@ -1,5 +1,6 @@
 """Trials: one setting each, what came of it, and the search they belong to."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ from dtpf.tuning.config import TuneConfig, TuneResources
 from dtpf.tuning.space import Setting, Space, override
 
 Status = Literal["pending", "running", "finished", "stopped", "failed"]
+FINALS = "finals"
 SETTLED = ("finished", "stopped")  # nothing is left to do; others go on in the next run
 
 
@@ -127,6 +129,30 @@ class SearchTask:
         )
         root = f"{self.base.root}/{trial_prefix(trial.name)}"
         return spec.model_copy(update={"train": train, "root": root})
+
+    def full_spec(self, trial: Trial) -> TrainSpec:
+        """Return the run of a trial's setting as long as the untuned student is trained.
+
+        A trial that is as long already is its own: it is complete.
+        """
+        spec = self.spec(trial)
+        if spec.train.steps == self.base.train.steps:
+            return spec
+        lengths = ("steps", "validate_every", "checkpoint_every", "warmup")
+        train = spec.train.model_copy(
+            update={name: getattr(self.base.train, name) for name in lengths}
+        )
+        return spec.model_copy(
+            update={
+                "train": train,
+                "root": f"{self.base.root}/{FINALS}/{trial.name}",
+                "provenance": {**spec.provenance, "tuned": json.dumps(trial.setting)},
+            }
+        )
+
+    def is_untuned(self, trial: Trial) -> bool:
+        """Say whether a trial's setting is the untuned student's own."""
+        return bool(override(self.base, trial.setting) == self.base)
 
     def cost(self, trial: Trial) -> float:
         """Return the second objective, to be small."""

@@ -1,4 +1,4 @@
-"""Which trial is chosen, and which ones no other beats in both objectives."""
+"""Which trials are chosen, and which ones no other beats in both objectives."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,10 @@ from dtpf.core.errors import UserError
 from dtpf.tuning.trials import SearchTask, Trial
 
 
-def choose_winner(task: SearchTask, trials: Sequence[Trial]) -> Trial:
-    """Return the finished trial with the best retention within the limits; the smaller of equals.
+def choose_finalists(task: SearchTask, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the finished trials of best retention within the limits, the best first.
+
+    As many as `tune.finalists` allows; of equals, the smaller student comes first.
 
     Raises:
         UserError: no trial finished within the limits; says what would help.
@@ -15,7 +17,8 @@ def choose_winner(task: SearchTask, trials: Sequence[Trial]) -> Trial:
     finished = [trial for trial in trials if trial.status == "finished"]
     allowed = [trial for trial in finished if within_limits(task, trial)]
     if allowed:
-        return max(allowed, key=lambda trial: (trial.retention or 0.0, -trial.parameters))
+        ranked = sorted(allowed, key=lambda trial: (-(trial.retention or 0.0), trial.parameters))
+        return ranked[: task.config.finalists]
     limits = f"{task.parameter_limit:,.0f} parameters"
     remedy = "raise tune.max_parameter_share or lower the widths of the space"
     if task.config.max_latency_ms is not None:

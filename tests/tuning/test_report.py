@@ -16,7 +16,7 @@ from dtpf.tuning.report import as_page, render_section
 from dtpf.tuning.search import search_in_process
 from dtpf.tuning.space import Domain, PaperRow, Space, TableSpec
 from dtpf.tuning.table import TableRow, as_markdown, as_text
-from dtpf.tuning.winner import choose_winner
+from dtpf.tuning.winner import choose_finalists
 from tests.tuning.support import Planted, failing, planted_task
 
 
@@ -52,7 +52,7 @@ class Page(HTMLParser):
 
 def test_the_page_shows_every_trial_and_every_plot_and_needs_nothing_else(searched):
     task, trials = searched
-    winner = choose_winner(task, trials)
+    winner = choose_finalists(task, trials)[0]
     html = as_page(task, render_section(task, trials, winner))
     page = Page(html)
     assert page.links == []

@@ -13,7 +13,7 @@ from dtpf.tuning.search import search_in_process
 from dtpf.tuning.space import Domain, Space
 from dtpf.tuning.suggest import Suggestions
 from dtpf.tuning.trials import RoundReport
-from dtpf.tuning.winner import choose_winner
+from dtpf.tuning.winner import choose_finalists
 from tests.tuning.support import SCORES, SPACE, Planted, failing, planted_task
 
 
@@ -56,7 +56,7 @@ def test_a_trial_that_fails_is_reported_and_the_rest_go_on(tmp_path):
     failed = [trial for trial in trials if trial.status == "failed"]
     assert {trial.setting["model.width"] for trial in failed} == {8}
     assert {trial.error for trial in failed} == {"width 8 cannot be trained"}
-    assert choose_winner(task, trials).setting["model.width"] == 12
+    assert choose_finalists(task, trials)[0].setting["model.width"] == 12
 
 
 def test_scores_that_are_not_finite_fail_the_trial(tmp_path, monkeypatch):

@@ -1,9 +1,11 @@
 """The choice of the winner, and the Pareto front."""
 
+from dataclasses import replace
+
 import pytest
 
 from dtpf.core.errors import UserError
-from dtpf.tuning.winner import choose_winner, pareto_front
+from dtpf.tuning.winner import choose_finalists, pareto_front
 from tests.tuning.support import planted_task
 
 
@@ -23,9 +25,11 @@ def test_the_best_finished_trial_within_the_limits_wins(tmp_path):
         trial(task, 5, status="failed", error="x"),
         trial(task, 6, retention=0.95, parameters=200_000),
     ]
-    assert choose_winner(task, trials) is trials[1]
+    assert choose_finalists(task, trials)[0] is trials[1]
     smaller = trial(task, 7, retention=0.95, parameters=150_000)
-    assert choose_winner(task, [*trials, smaller]) is smaller
+    assert choose_finalists(task, [*trials, smaller]) == [smaller]
+    more = replace(task, config=task.config.model_copy(update={"finalists": 3}))
+    assert choose_finalists(more, [*trials, smaller]) == [smaller, trials[1], trials[5]]
 
 
 def test_a_latency_cap_excludes_the_slow_and_the_unmeasured(tmp_path):
@@ -35,19 +39,19 @@ def test_a_latency_cap_excludes_the_slow_and_the_unmeasured(tmp_path):
         trial(task, 2, retention=0.98),
         trial(task, 3, retention=0.90, latency_ms=49.0),
     ]
-    assert choose_winner(task, trials) is trials[2]
+    assert choose_finalists(task, trials)[0] is trials[2]
     with pytest.raises(UserError, match=r"50 ms.*raise tune\.max_latency_ms"):
-        choose_winner(task, trials[:2])
+        choose_finalists(task, trials[:2])
 
 
 def test_no_winner_says_what_would_help(tmp_path):
     task = planted_task(tmp_path, max_parameter_share=0.01)
     with pytest.raises(UserError, match="max_parameter_share"):
-        choose_winner(task, [trial(task, 1, retention=1.0)])
+        choose_finalists(task, [trial(task, 1, retention=1.0)])
     with pytest.raises(UserError, match="first error: trial 2: boom"):
-        choose_winner(task, [trial(task, 2, status="failed", error="boom")])
+        choose_finalists(task, [trial(task, 2, status="failed", error="boom")])
     with pytest.raises(UserError, match="raise the budget"):
-        choose_winner(task, [trial(task, 3, status="running", retention=0.5)])
+        choose_finalists(task, [trial(task, 3, status="running", retention=0.5)])
 
 
 def test_the_front_holds_what_no_other_beats_in_both():
