@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from dtpf.pipeline.stages import Context, Outcome, train, validation_scores
 from dtpf.tuning.trials import SearchTask, Trial
+from dtpf.tuning.winner import choose_finalists
 
 UNTUNED = "untuned student"
 
@@ -43,8 +44,8 @@ class Finalist:
         return {"kept": kept, "winner": self.name, "setting": setting}
 
 
-def final(context: Context, task: SearchTask, chosen: Sequence[Trial]) -> Finalist:
-    """Train the chosen trials in full, hold them against the untuned student, return the winner.
+def final(context: Context, task: SearchTask, trials: Sequence[Trial]) -> Finalist:
+    """Train the best trials in full, hold them against the untuned student, return the winner.
 
     The untuned student takes part where it is within the limits; under a latency cap, which needs
     a measurement, only as a trial.
@@ -52,13 +53,17 @@ def final(context: Context, task: SearchTask, chosen: Sequence[Trial]) -> Finali
     Args:
         context: of the pipeline; its plan has the untuned student's receipt.
         task: the search.
-        chosen: trials within the limits, the best first.
+        trials: all of it.
+
+    Raises:
+        UserError: no trial finished within the limits.
     """
-    untuned = next((trial for trial in chosen if task.is_untuned(trial)), None)
+    chosen = choose_finalists(task, trials)
+    untuned = next((trial for trial in trials if task.is_untuned(trial)), None)
     field = [_tuned(context, task, trial) for trial in chosen if trial is not untuned]
     student = context.plan.need("student")
     small = student.metrics["parameters"] <= task.parameter_limit
-    if untuned or (small and task.config.max_latency_ms is None):
+    if untuned in chosen or (small and task.config.max_latency_ms is None):
         field.append(_finalist(task, untuned, Outcome(student.outputs, student.metrics), False))
     winner = max(field, key=lambda finalist: finalist.retention)
     shown = ", ".join(f"{finalist.name} {finalist.retention:.4f}" for finalist in field)

@@ -13,7 +13,6 @@ from dtpf.pipeline.stages import Context, Outcome, untuned_student, validation_s
 from dtpf.tuning.report import as_page, render_section
 from dtpf.tuning.table import as_markdown, as_text, score_trials
 from dtpf.tuning.trials import SearchTask, Trial
-from dtpf.tuning.winner import choose_finalists
 
 TRIALS, PAGE, SECTION, TABLE = "trials.json", "tune.html", "tune-section.html", "table.md"
 
@@ -26,7 +25,7 @@ def tune_student(context: Context, place: StageKeys) -> Outcome:
     store.write_json(f"{place.root}/{TRIALS}", [trial.row() for trial in trials])
     outputs = {"search": task.base.root, "trials": f"{place.root}/{TRIALS}"}
     outputs |= _paper_table(context, task, trials, place)
-    winner = final(context, task, choose_finalists(task, trials))
+    winner = final(context, task, trials)
     outputs |= _pages(context, task, trials, winner.trial, place)
     counts = {status: float(sum(t.status == status for t in trials)) for status in _COUNTED}
     metrics = {**winner.outcome.metrics, **counts, "retention": winner.retention}

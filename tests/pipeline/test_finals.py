@@ -38,7 +38,9 @@ class Finals:
 
 def trial_of(task, number, width, feature=0.2):
     setting = {"model.width": width, "distill.feature": feature}
-    return task.trial(number, setting).model_copy(update={"status": "finished", "retention": 1.0})
+    return task.trial(number, setting).model_copy(
+        update={"status": "finished", "retention": 1.0, "latency_ms": 1.0}
+    )
 
 
 def test_the_best_in_full_wins_not_the_best_trial(tmp_path):
@@ -61,8 +63,18 @@ def test_a_search_never_ends_with_less_than_the_untuned_student(tmp_path):
     winner = final(finals.context, task, [trial_of(task, 1, 8)])
     assert winner.outcome.outputs == {"bundle": "untuned"}
     assert winner.notes == {"kept": "student", "winner": "untuned student", "setting": "{}"}
-    large = planted_task(tmp_path, steps=2, rounds=1, max_parameter_share=1e-4)
-    assert final(finals.context, large, [trial_of(task, 1, 8)]).tuned  # the other is too large
+    small = trial_of(task, 1, 8).model_copy(update={"parameters": 10})
+    narrow = planted_task(tmp_path, steps=2, rounds=1, max_parameter_share=1e-4)
+    assert final(finals.context, narrow, [small]).tuned  # the untuned student is too large
+
+
+def test_the_untuned_student_bears_the_number_of_its_trial(tmp_path):
+    task = planted_task(tmp_path, steps=2, rounds=1)
+    own = trial_of(task, 1, task.base.model.width, task.base.distill.feature)
+    trials = [own.model_copy(update={"retention": 0.5}), trial_of(task, 2, 8)]
+    winner = final(Finals(tmp_path, 0.99, lambda width: 0.95).context, task, trials)
+    assert winner.trial is trials[0]
+    assert winner.notes["winner"] == "untuned student"
 
 
 def test_the_untuned_setting_is_not_trained_a_second_time(tmp_path):
