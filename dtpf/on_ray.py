@@ -4,10 +4,11 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pyarrow as pa
 import ray
 
 from dtpf.core.errors import UserError
@@ -63,7 +64,43 @@ def outcome_of(trainer: Any) -> dict[str, Any]:
     return outcome
 
 
-def quiet_data(stall_timeout_s: int) -> Any:
+def map_tables(
+    tables: Sequence[pa.Table],
+    actor: type,
+    arguments: tuple[Any, ...],
+    *,
+    actors: int,
+    num_cpus: float,
+    num_gpus: float,
+    stall_timeout_s: int,
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows that a pool of actors makes of one-row tables, in any order.
+
+    Args:
+        tables: one row each; every call of an actor gets one of them.
+        actor: a class whose instances turn such a table into another.
+        arguments: of its constructor.
+        actors: size of the pool.
+        num_cpus: of one actor.
+        num_gpus: of one actor.
+        stall_timeout_s: seconds without an actor or progress after which the run ends.
+    """
+    from ray.data import ActorPoolStrategy, DataContext, from_arrow
+
+    with DataContext.current(_quiet_data(stall_timeout_s)):
+        results = from_arrow(list(tables)).map_batches(
+            actor,
+            fn_constructor_args=arguments,
+            batch_format="pyarrow",
+            batch_size=1,
+            compute=ActorPoolStrategy(size=min(actors, len(tables))),
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+        )
+    yield from results.iter_rows()  # under the context that was current when it was made
+
+
+def _quiet_data(stall_timeout_s: int) -> Any:
     """Return a Ray Data context without bars, whose runs end when they cannot get their actors."""
     from ray.data import DataContext
 

@@ -11,8 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-import ray.data
-from ray.data import ActorPoolStrategy, DataContext
 
 from dtpf.caption.captioner import Captioner, build_captioner
 from dtpf.caption.config import CaptionConfig
@@ -22,7 +20,7 @@ from dtpf.caption.shards import CaptionTarget, Shard, plan_shards
 from dtpf.core.errors import UserError
 from dtpf.core.records import PAIR_SCHEMA, Pair
 from dtpf.core.storage.store import Store
-from dtpf.on_ray import quiet_data
+from dtpf.on_ray import map_tables
 
 _SHARD_SCHEMA = pa.schema(
     [("number", pa.int32()), ("pairs", pa.list_(pa.struct(list(PAIR_SCHEMA))))]
@@ -89,17 +87,15 @@ def _run_shards(
     if not pending:
         return
     resources = config.resources
-    with DataContext.current(quiet_data(resources.stall_timeout_s)):
-        results = ray.data.from_arrow([_shard_as_table(shard) for shard in pending]).map_batches(
-            ShardCaptioner,
-            fn_constructor_args=(config, target),
-            batch_format="pyarrow",
-            batch_size=1,
-            compute=ActorPoolStrategy(size=min(resources.concurrency, len(pending))),
-            num_cpus=resources.num_cpus,
-            num_gpus=resources.num_gpus,
-        )
-    yield from results.iter_rows()  # under the context that was current when it was made
+    yield from map_tables(
+        [_shard_as_table(shard) for shard in pending],
+        ShardCaptioner,
+        (config, target),
+        actors=resources.concurrency,
+        num_cpus=resources.num_cpus,
+        num_gpus=resources.num_gpus,
+        stall_timeout_s=resources.stall_timeout_s,
+    )
 
 
 def _shard_as_table(shard: Shard) -> pa.Table:

@@ -9,8 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
-import ray.data
-from ray.data import ActorPoolStrategy, DataContext
 
 from dtpf.core.errors import UserError
 from dtpf.core.records import PAIR_SCHEMA, Pair
@@ -19,7 +17,7 @@ from dtpf.evaluation.config import EvalConfig
 from dtpf.evaluation.methods import Method
 from dtpf.evaluation.score import Progress, check_names, collect, in_split, score_group
 from dtpf.evaluation.score_table import SCORE_SCHEMA, Row, ScoreTable
-from dtpf.on_ray import quiet_data
+from dtpf.on_ray import map_tables
 
 _GROUP_SCHEMA = pa.schema([("pairs", pa.list_(pa.struct(list(PAIR_SCHEMA))))])
 _RESULT_SCHEMA = pa.schema(
@@ -85,18 +83,15 @@ def _run(
     methods: Sequence[Method], pairs: Sequence[Pair], load: Load, config: EvalConfig
 ) -> Iterator[dict[str, Any]]:
     resources = config.resources
-    groups = [_as_table(group) for group in group_pairs(pairs, resources.batch)]
-    with DataContext.current(quiet_data(resources.stall_timeout_s)):
-        results = ray.data.from_arrow(groups).map_batches(
-            BatchScorer,
-            fn_constructor_args=(methods, load, config),
-            batch_format="pyarrow",
-            batch_size=1,
-            compute=ActorPoolStrategy(size=min(resources.actors, len(groups))),
-            num_cpus=resources.num_cpus,
-            num_gpus=resources.num_gpus,
-        )
-    yield from results.iter_rows()  # under the context that was current when it was made
+    yield from map_tables(
+        [_as_table(group) for group in group_pairs(pairs, resources.batch)],
+        BatchScorer,
+        (methods, load, config),
+        actors=resources.actors,
+        num_cpus=resources.num_cpus,
+        num_gpus=resources.num_gpus,
+        stall_timeout_s=resources.stall_timeout_s,
+    )
 
 
 def _as_table(group: Sequence[Pair]) -> pa.Table:
