@@ -430,7 +430,7 @@ def test_serve_passes_the_address_on(bundle, monkeypatch):
     )
     result = run("serve", bundle, "--port", 8123)
     ((uri, config),) = calls
-    assert uri == str(bundle)
+    assert uri == {"student": str(bundle)}
     assert (config.host, config.port) == ("127.0.0.1", 8123)
     assert "http://127.0.0.1:8123" in result.stderr
 

@@ -37,7 +37,10 @@ def publish(store: Store, seed: int) -> str:
 def served(ray_cluster, tmp_path) -> Iterator[tuple[Store, ServeConfig]]:
     from dtpf.serving import on_ray
 
-    yield Store(tmp_path), ServeConfig(port=free_port(), num_cpus=0.5, max_body_bytes=100_000)
+    yield (
+        Store(tmp_path),
+        ServeConfig(port=free_port(), num_cpus=0.5, max_body_bytes=100_000, watch_s=0.0),
+    )
     on_ray.shutdown()
 
 
@@ -146,7 +149,8 @@ def check_refusals(url: str, store: Store, config: ServeConfig) -> None:
 
     good = on_ray.read_current(store.uri, "student")
     unfit = good.model_copy(update={"version": "v3", "sha256": "0" * 64})
-    serve.run(on_ray.application(config, unfit), name=on_ray.APP_NAME)  # past deploy's own check
+    application = on_ray.application(config, [unfit], store.uri)
+    serve.run(application, name=on_ray.APP_NAME)  # past deploy's own check
     assert post(url).headers["X-Model-Version"] == "v2"
     store.write_bytes(f"{model_prefix('student', publish(store, 4))}/model.safetensors", b"junk")
     with pytest.raises(UserError, match="v4"):

@@ -9,8 +9,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from dtpf.serving.app import create_app
-from dtpf.serving.limits import Admission, BodyLimit, Deadline, Envelope
+from dtpf.serving.envelope import Envelope
+from dtpf.serving.limits import Admission, BodyLimit, Deadline
 from dtpf.serving.predictor import Predictor
+from dtpf.serving.service import Service
 from tests.serving.fakes import MeanFuser
 
 
@@ -198,7 +200,10 @@ def test_overloaded_app_refuses_at_once_and_answers_what_it_accepted(config, pai
     config = config.model_copy(update=limits)
     predictor = Predictor(fuser, config)
     fuser.gate = threading.Event()
-    with TestClient(create_app(predictor, config)) as client, ThreadPoolExecutor(6) as pool:
+    with (
+        TestClient(create_app(Service(config, {config.name: predictor}))) as client,
+        ThreadPoolExecutor(6) as pool,
+    ):
         try:
             tasks = [pool.submit(client.post, "/fuse", files=pair) for _ in range(6)]
             refused = [t.result(20) for t in _first_done(tasks, 4)]
@@ -225,7 +230,7 @@ def test_slow_model_is_cut_off_and_its_thread_not_doubled(config, pair):
     predictor = Predictor(fuser, config)
     fuser.gate = threading.Event()
     before = fuser.calls
-    with TestClient(create_app(predictor, config)) as client:
+    with TestClient(create_app(Service(config, {config.name: predictor}))) as client:
         try:
             statuses = [client.post("/fuse", files=pair).status_code for _ in range(3)]
             assert statuses == [504] * 3
