@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from dtpf.serving import requests as shapes
 from dtpf.serving.archive import Members, PairArchive, ZipStream
+from dtpf.serving.batching import AbandonedError
 from dtpf.serving.predictor import NotReadyError, Prediction, Predictor
 from dtpf.serving.problems import InputError
 from dtpf.serving.requests import ArrayParts, ArrayQuery, FuseParts, FuseQuery
@@ -152,7 +153,7 @@ def _fused_member(
         problem = {"field": error.field, "detail": str(error)}
         return {"name": pair.name, "status": "failed", **problem}
     except Exception as error:
-        if not isinstance(error, NotReadyError):
+        if not isinstance(error, AbandonedError | NotReadyError):
             _logger.exception("pair %r of an archive failed", pair.name)
         return {"name": pair.name, "status": "failed", "detail": "the server failed"}
     return {

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from dtpf.serving.batching import AbandonedError
 from dtpf.serving.predictor import NotReadyError
 from dtpf.serving.problems import InputError, Problem, problem_response
 from dtpf.serving.requests import ACCEPTED, ArrayQuery, FuseQuery
@@ -21,6 +22,7 @@ def add_handlers(app: FastAPI) -> None:
         InputError: _on_input,
         RequestValidationError: _on_validation,
         NotReadyError: _on_not_ready,
+        AbandonedError: _on_not_ready,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

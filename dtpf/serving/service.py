@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from dtpf.core.fusion import Fuser
 from dtpf.serving.config import ServeConfig
 from dtpf.serving.meters import Meters
-from dtpf.serving.predictor import Loader, Prediction, Predictor, make_batcher
+from dtpf.serving.predictor import Loader, NotReadyError, Prediction, Predictor, make_batcher
 from dtpf.serving.problems import InputError
 
 ResultT = TypeVar("ResultT")
@@ -37,6 +37,7 @@ class Service:
         # The pool, not the event loop, bounds the work: a request that timed out gives its
         # thread back only when its work has really ended.
         self._pool = ThreadPoolExecutor(self.config.max_ongoing_requests, "fuse")
+        self._closed = False
 
     def predictor(self, name: str | None) -> Predictor:
         """Return a model by name, None for the default; InputError for an unknown one."""
@@ -50,6 +51,8 @@ class Service:
         """Run blocking work in a thread of the pool."""
         context = contextvars.copy_context()
         call = functools.partial(context.run, work, *arguments, **named)
+        if self._closed:
+            raise NotReadyError("this endpoint is closing")
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     async def predict(self, work: Callable[..., Prediction], *arguments: Any) -> Prediction:
@@ -76,6 +79,7 @@ class Service:
 
     def close(self) -> None:
         """End the threads; what still waits in them is given up."""
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         for predictor in self.predictors.values():
             predictor.close()
