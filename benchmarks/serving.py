@@ -9,12 +9,15 @@ the bare model's throughput (the better of single calls and calls of a full batc
 """
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import httpx
 import torch
@@ -24,7 +27,7 @@ from dtpf.core.fusion import Fuser
 from dtpf.data.images import decode_infrared, decode_visible, encode_png
 
 ADDED_MS_AT_MOST, THROUGHPUT_AT_LEAST = 10.0, 0.9
-CLIENTS, BATCH = 32, 8
+CLIENTS, EACH, BATCH = 32, 2, 8
 
 # Clients of their own process: in this one they would fight with the bare model for Python's lock.
 _CLIENTS = """
@@ -80,7 +83,8 @@ def main() -> None:
 
 def one_client(url: str, fuser: Fuser, pair: dict[str, bytes], rounds: int) -> dict:
     """Return medians in milliseconds of a request and of the same work without HTTP."""
-    times: dict[str, list[float]] = {"decode": [], "model": [], "encode": [], "bare": [], "http": []}
+    names = ("decode", "model", "encode", "bare", "http")
+    times: dict[str, list[float]] = {name: [] for name in names}
     with httpx.Client(trust_env=False, timeout=600) as client:
         for turn in range(8 * rounds + 2):
             bare = _bare(fuser, pair)
@@ -111,7 +115,7 @@ def _bare(fuser: Fuser, pair: dict[str, bytes]) -> dict[str, float]:
     marks.append(time.perf_counter())
     encode_png(fused)
     marks.append(time.perf_counter())
-    laps = [1000.0 * (after - before) for before, after in zip(marks, marks[1:], strict=False)]
+    laps = [1000.0 * (after - before) for before, after in itertools.pairwise(marks)]
     return dict(zip(("decode", "model", "encode"), laps, strict=True)) | {"bare": sum(laps)}
 
 
@@ -120,11 +124,10 @@ def many_clients(url: str, fuser: Fuser, pair: dict[str, bytes], rounds: int) ->
     visible = decode_visible(pair["visible"], "visible")
     infrared = decode_infrared(pair["infrared"], "infrared")
     rows = []
-    each = 1
     for _ in range(rounds):
         single = _rate(lambda: fuser.fuse(visible, infrared), BATCH)
         full = BATCH * _rate(lambda: fuser.fuse_batch([visible] * BATCH, [infrared] * BATCH), 2)
-        rows.append({"single": single, "full": full, "http": _http_rate(url, pair, each)})
+        rows.append({"single": single, "full": full, "http": _http_rate(url, pair)})
     ratios = [row["http"] / max(row["single"], row["full"]) for row in rows]
     median = {
         f"{name}_per_second": round(statistics.median(row[name] for row in rows), 2)
@@ -150,15 +153,12 @@ def _rate(work, calls: int) -> float:
     return calls / (time.perf_counter() - start)
 
 
-def _http_rate(url: str, pair: dict[str, bytes], each: int) -> float:
-    import tempfile
-    from pathlib import Path
-
+def _http_rate(url: str, pair: dict[str, bytes]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in pair]
         for path, data in zip(paths, pair.values(), strict=True):
             path.write_bytes(data)
-        arguments = json.dumps([url, CLIENTS, each, *map(str, paths)])
+        arguments = json.dumps([url, CLIENTS, EACH, *map(str, paths)])
         done = subprocess.check_output([sys.executable, "-c", _CLIENTS, arguments])
     seconds, statuses = json.loads(done)
     assert set(statuses) == {200}, statuses
@@ -169,9 +169,7 @@ def _mean_batch(url: str) -> float:
     """Return the mean size of all model calls so far; single requests count in it too."""
     lines = httpx.get(f"{url}/metrics", trust_env=False).text.splitlines()
     values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("dtpf_batch_pairs_"))
-    return round(
-        float(values["dtpf_batch_pairs_sum"]) / float(values["dtpf_batch_pairs_count"]), 2
-    )
+    return round(float(values["dtpf_batch_pairs_sum"]) / float(values["dtpf_batch_pairs_count"]), 2)
 
 
 def as_lines(report: dict) -> str:
