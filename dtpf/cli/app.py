@@ -155,8 +155,9 @@ def serve(
     from dtpf.serving.local import serve_local
 
     config = make_config(host, port, tokens, settings or [])
+    models = sources(bundle, config.name)
     print(f"serving {' '.join(bundle)} at http://{host}:{port} (Ctrl+C ends it)", file=sys.stderr)
-    serve_local(sources(bundle, config.name), config)
+    serve_local(models, config)
 
 
 @app.command()
