@@ -17,6 +17,7 @@ from dtpf.cli.app import app
 from dtpf.core.bundle import save_bundle
 from dtpf.core.models import PRESETS, build, count_parameters
 from dtpf.core.storage.store import Store
+from dtpf.serving.tokens import TokenFile
 from tests.data.files import file_of, picture, write_pair
 
 STEMS = ("a", "b", "c")
@@ -430,9 +431,32 @@ def test_serve_passes_the_address_on(bundle, monkeypatch):
     )
     result = run("serve", bundle, "--port", 8123)
     ((uri, config),) = calls
-    assert uri == str(bundle)
+    assert uri == {"student": str(bundle)}
     assert (config.host, config.port) == ("127.0.0.1", 8123)
     assert "http://127.0.0.1:8123" in result.stderr
+
+
+def test_serve_takes_several_models_tokens_and_settings(bundle, monkeypatch):
+    calls = []
+    monkeypatch.setattr("dtpf.serving.local.serve_local", lambda *given: calls.append(given))
+    models = [f"day={bundle}", "night=s3://b/night"]
+    run("serve", *models, "--tokens", "tokens.json", "--set", "max_batch_size=3")
+    ((sources, config),) = calls
+    assert sources == {"day": str(bundle), "night": "s3://b/night"}
+    assert (config.tokens_file, config.max_batch_size) == ("tokens.json", 3)
+    assert "need names" in error_of("serve", bundle, "night=s3://b/night")
+
+
+def test_token_is_printed_once_and_its_digest_kept(tmp_path):
+    path = tmp_path / "tokens.json"
+    first = run("token", path, "lab", "--requests-per-minute", 60).stdout.strip()
+    assert first not in path.read_text()
+    second = run("token", path, "lab", "--rotate").stdout.strip()
+    assert TokenFile(path).find(first) is None
+    assert TokenFile(path).find(second).name == "lab"
+    assert run("token", path, "lab", "--remove").stdout == ""
+    assert TokenFile(path).find(second) is None
+    assert "name" in error_of("token", path, "a b")
 
 
 def test_serve_rejects_a_port_that_is_none(bundle):

@@ -133,16 +133,50 @@ def evaluate(
 
 @app.command()
 def serve(
-    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", show_default=False)],
-    host: Annotated[str, typer.Option(help="Address to listen on; there is no password.")] = (
-        "127.0.0.1"
-    ),
+    bundle: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BUNDLE...",
+            show_default=False,
+            help="Path or URI; or NAME=URI of several models. A current.json is followed.",
+        ),
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    tokens: Annotated[
+        str | None, typer.Option(help="File of bearer tokens (see `dtpf token`); without: open.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, such as max_batch_size=4.")
+    ] = None,
 ) -> None:
-    """Serve one bundle over HTTP in this process, with the web page, until interrupted."""
-    from dtpf.serving.config import ServeConfig
+    """Serve bundles over HTTP in this process, with the web page, until interrupted."""
+    from dtpf.cli.serving import make_config, sources
     from dtpf.serving.local import serve_local
 
-    config = ServeConfig.parse({"host": host, "port": port}, "dtpf serve")
-    print(f"serving {bundle} at http://{host}:{port} (Ctrl+C ends it)", file=sys.stderr)
-    serve_local(bundle, config)
+    config = make_config(host, port, tokens, settings or [])
+    models = sources(bundle, config.name)
+    print(f"serving {' '.join(bundle)} at http://{host}:{port} (Ctrl+C ends it)", file=sys.stderr)
+    serve_local(models, config)
+
+
+@app.command()
+def token(
+    file: Annotated[str, typer.Argument(help="Tokens file; made if missing.")],
+    name: Annotated[str, typer.Argument(help="Who uses the token; shown in the log.")],
+    max_body_bytes: Annotated[int | None, typer.Option(help="Largest body.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(help="Rate limit.")] = None,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Take the older tokens of that name out.")
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take all tokens of that name out; make none.")
+    ] = False,
+) -> None:
+    """Make a bearer token for the endpoint: its digest goes into FILE, it itself is printed."""
+    from dtpf.cli.serving import change_tokens
+
+    limits = {"max_body_bytes": max_body_bytes, "requests_per_minute": requests_per_minute}
+    secret = change_tokens(file, name, limits, rotate, remove)
+    if secret is not None:
+        print(secret)

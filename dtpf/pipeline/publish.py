@@ -23,6 +23,7 @@ from dtpf.evaluation.methods import NetworkMethod
 from dtpf.evaluation.running import LOSSES
 from dtpf.pipeline import registry
 from dtpf.pipeline.stages import Context, Outcome
+from dtpf.serving.client import auth_headers
 from dtpf.serving.config import ServeConfig
 
 VERSION_DIGITS = 12
@@ -159,7 +160,13 @@ def _prove(url: str, config: ServeConfig, sample: Pair, model_uri: str) -> float
         "infrared": ("infrared", read_bytes(sample.infrared_uri)),
     }
     try:
-        answer = httpx.post(f"{url}/fuse", files=files, timeout=REQUEST_SECONDS, trust_env=False)
+        answer = httpx.post(
+            f"{url}/fuse",
+            files=files,
+            headers=auth_headers(),
+            timeout=REQUEST_SECONDS,
+            trust_env=False,
+        )
     except httpx.HTTPError as error:
         raise UserError(f"{url}/fuse: no answer ({error}); see the log of the replica") from None
     if answer.status_code != httpx.codes.OK:

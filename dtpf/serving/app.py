@@ -1,70 +1,49 @@
 """The HTTP app: one factory, used under uvicorn and inside Ray Serve's replicas alike."""
 
-import asyncio
-import functools
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Form, Query, UploadFile
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from dtpf.serving import meters
+from dtpf.serving.access import Door
 from dtpf.serving.config import ServeConfig
+from dtpf.serving.envelope import REQUEST_ID, Envelope
 from dtpf.serving.examples import ExamplePairs
-from dtpf.serving.limits import Admission, BodyLimit, Deadline, Envelope
-from dtpf.serving.predictor import (
-    NotReadyError,
-    OutputFormat,
-    OutputOptions,
-    Prediction,
-    Predictor,
-)
-from dtpf.serving.problems import InputError, Problem, problem_response
+from dtpf.serving.fusing import fusion_routes
+from dtpf.serving.handlers import add_handlers
+from dtpf.serving.limits import Admission, BodyLimit, Deadline
+from dtpf.serving.problems import Problem
+from dtpf.serving.requests import problems
+from dtpf.serving.service import Service
+from dtpf.serving.tokens import TokenFile
 
 PAGE = Path(__file__).with_name("page")
 
-
-class FuseParts(BaseModel):
-    """The two parts of a fusion request."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    visible: UploadFile
-    infrared: UploadFile
+_READABLE = ["X-Model-Version", "Server-Timing", "Retry-After", REQUEST_ID]
 
 
-class FuseQuery(BaseModel):
-    """The options of a fusion request; they go into the query string."""
+def create_app(service: Service, announce_request_id: bool = True) -> FastAPI:
+    """Build the app around a service.
 
-    model_config = ConfigDict(extra="forbid")
-
-    format: OutputFormat = "png"
-    quality: int = Field(90, ge=1, le=100, description="JPEG and WebP quality")
-    gray: bool = Field(False, description="Return the luminance alone")
-
-
-def create_app(
-    predictor: Predictor, config: ServeConfig, announce_request_id: bool = True
-) -> FastAPI:
-    """Build the app around a predictor.
-
-    Routes: `POST /fuse`, `GET /v1/model`, `/healthz`, `/readyz`, `/examples`, and the page at `/`.
+    Routes: `POST /fuse`, `/fuse/arrays` and `/fuse/batch`; `GET /v1/model`, `/v1/models`,
+    `/healthz`, `/readyz`, `/metrics`, `/examples`, and the page at `/`.
     `announce_request_id` is off where a proxy adds the X-Request-Id header itself.
+
+    Raises:
+        UserError: the tokens file cannot be used.
     """
-    workers = ThreadPoolExecutor(config.max_ongoing_requests, thread_name_prefix="fuse")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        workers.shutdown(wait=False, cancel_futures=True)
+        service.close()
 
     app = FastAPI(
         title="dtpf",
@@ -72,67 +51,92 @@ def create_app(
         docs_url=None,  # the interactive documents load scripts from other hosts
         redoc_url=None,
         lifespan=lifespan,
-        middleware=_middleware(config, announce_request_id),
+        middleware=_middleware(service, announce_request_id),
     )
-    _add_handlers(app)
-    _add_fusion(app, predictor, workers)
-    _add_status(app, predictor, config)
+    add_handlers(app)
+    app.include_router(fusion_routes(service))
+    _add_status(app, service)
     _add_page(app)
     return app
 
 
-def _middleware(config: ServeConfig, announce_request_id: bool) -> list[Middleware]:
-    capacity = config.max_ongoing_requests + config.max_queued_requests
+def _middleware(service: Service, announce_request_id: bool) -> list[Middleware]:
+    """Return the layers from the outside in; see the modules they come from."""
+    config = service.config
     return [
-        Middleware(Envelope, announce_id=announce_request_id),
-        Middleware(Admission, capacity=capacity),
-        Middleware(Deadline, seconds=config.request_timeout_s),
+        Middleware(
+            Envelope,
+            announce_id=announce_request_id,
+            meters=service.meters,
+            log=config.log_requests,
+        ),
+        *_doors(config),
+        Middleware(Admission, capacity=config.capacity),
+        Middleware(
+            Deadline,
+            seconds=config.request_timeout_s,
+            idle_s=config.body_idle_s,
+            streamed_s=config.archive_timeout_s,
+        ),
         Middleware(BodyLimit, max_bytes=config.max_body_bytes),
     ]
 
 
-def _add_fusion(app: FastAPI, predictor: Predictor, workers: ThreadPoolExecutor) -> None:
-    @app.post("/fuse", response_class=Response, responses=_FUSE_RESPONSES)
-    async def fuse(
-        parts: Annotated[FuseParts, Form(media_type="multipart/form-data")],
-        query: Annotated[FuseQuery, Query()],
-    ) -> Response:
-        """Fuse a registered pair of one size (PNG, JPEG, TIFF or WebP) into one image."""
-        visible, infrared = await parts.visible.read(), await parts.infrared.read()
-        options = OutputOptions(query.format, query.quality, query.gray)
-        work = functools.partial(predictor.predict, visible, infrared, options)
-        # The pool, not the event loop, bounds the work: a request that timed out gives its
-        # thread back only when the model call has really ended.
-        prediction = await asyncio.get_running_loop().run_in_executor(workers, work)
-        return _image_response(prediction)
+def _doors(config: ServeConfig) -> list[Middleware]:
+    doors = []
+    if config.cors_origins:
+        # Before the tokens: a browser asks leave without one.
+        doors.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(config.cors_origins),
+                allow_methods=["GET", "POST"],
+                allow_headers=["Authorization", "Content-Type", REQUEST_ID],
+                expose_headers=_READABLE,
+            )
+        )
+    if config.tokens_file is not None:
+        doors.append(Middleware(Door, tokens=TokenFile(config.tokens_file)))
+    return doors
 
 
-def _image_response(prediction: Prediction) -> Response:
-    timing = ", ".join(f"{name};dur={ms:.1f}" for name, ms in prediction.timings.items())
-    headers = {
-        "X-Model-Version": prediction.version,
-        "Server-Timing": timing,
-        "Cache-Control": "no-store",
-    }
-    return Response(prediction.data, media_type=prediction.media_type, headers=headers)
-
-
-def _add_status(app: FastAPI, predictor: Predictor, config: ServeConfig) -> None:
+def _add_status(app: FastAPI, service: Service) -> None:
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """Say that the process answers."""
         return {"status": "alive"}
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses=problems(503))
     async def readyz() -> dict[str, str]:
-        """Say whether a model is loaded; 503 until then."""
-        return {"status": "ready", "version": str(predictor.info.get("version"))}
+        """Say whether all models are loaded; 503 until then."""
+        versions = [str(item.info.get("version")) for item in service.predictors.values()]
+        return {"status": "ready", "version": versions[0]}
 
-    @app.get("/v1/model")
+    @app.get("/v1/model", responses=problems(401, 503))
     async def model() -> dict[str, Any]:
-        """Describe the served model and the limits of this endpoint."""
-        limits = {"max_body_bytes": config.max_body_bytes, "max_pixels": config.max_pixels}
-        return {"name": config.name, **predictor.info, "limits": limits}
+        """Describe the default model and the limits of this endpoint."""
+        return service.describe(service.config.name)
+
+    @app.get("/v1/models", responses=problems(401, 503))
+    async def models() -> list[dict[str, Any]]:
+        """Describe all served models; the first is the default."""
+        return [service.describe(name) for name in service.predictors]
+
+    @app.get("/v1/models/{name}", responses=problems(401, 404, 503))
+    async def named_model(name: str) -> dict[str, Any]:
+        """Describe one served model."""
+        if name not in service.predictors:
+            raise Problem(404, f"model {name!r} is not served; GET /v1/models lists them")
+        return service.describe(name)
+
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}, **problems(401)},
+    )
+    async def metrics() -> Response:
+        """Return this process's counters in Prometheus' text format."""
+        return Response(service.meters.text(), media_type=meters.MEDIA_TYPE)
 
 
 def _add_page(app: FastAPI) -> None:
@@ -147,7 +151,11 @@ def _add_page(app: FastAPI) -> None:
         """List the example pairs."""
         return pairs.listing()
 
-    @app.get("/examples/{name}/{modality}.png", response_class=Response)
+    @app.get(
+        "/examples/{name}/{modality}.png",
+        response_class=Response,
+        responses={200: {"content": {"image/png": {}}}, **problems(404)},
+    )
     def example(name: str, modality: str) -> Response:
         """Return one image of an example pair."""
         try:
@@ -157,65 +165,3 @@ def _add_page(app: FastAPI) -> None:
         return Response(data, media_type="image/png", headers={"Cache-Control": "max-age=3600"})
 
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
-
-
-def _add_handlers(app: FastAPI) -> None:
-    def on_http(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
-        field = error.field if isinstance(error, Problem) else None
-        return problem_response(error.status_code, error.detail, field, error.headers)
-
-    def on_input(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, InputError)
-        return problem_response(422, str(error), error.field)
-
-    def on_validation(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
-        return _validation_problem(error)
-
-    def on_not_ready(_: Request, error: Exception) -> JSONResponse:
-        return problem_response(503, str(error), headers={"Retry-After": "5"})
-
-    handlers: dict[Any, Callable[[Request, Exception], JSONResponse]] = {
-        HTTPException: on_http,
-        InputError: on_input,
-        RequestValidationError: on_validation,
-        NotReadyError: on_not_ready,
-    }
-    for kind, handler in handlers.items():
-        app.add_exception_handler(kind, handler)
-
-
-def _validation_problem(error: RequestValidationError) -> JSONResponse:
-    first = error.errors()[0]
-    place, *path = first["loc"]
-    field = ".".join(str(part) for part in path)
-    detail = f"{field}: {first['msg']}"
-    if first["type"] == "extra_forbidden":
-        detail = f"{field}: unknown; {_ACCEPTED[str(place)]}"
-    elif place == "body":
-        detail = f"{field or 'body'}: missing or no file; {_ACCEPTED['body']}"
-    return problem_response(422, detail, field or None)
-
-
-_ACCEPTED = {
-    "body": "send multipart/form-data with the files 'visible' and 'infrared' and nothing else",
-    "query": f"options of the query are {', '.join(FuseQuery.model_fields)}",
-}
-
-_FUSE_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The fused image",
-        "content": {f"image/{kind}": {} for kind in ("png", "jpeg", "webp")},
-    },
-    **{
-        status: {"description": text, "content": {"application/problem+json": {}}}
-        for status, text in (
-            (408, "The request did not arrive in time"),
-            (413, "The body is too large"),
-            (422, "An image or an option cannot be used; `field` names it"),
-            (503, "Too much to do; `Retry-After` says when to try again"),
-            (504, "No answer in time"),
-        )
-    },
-}

@@ -1,74 +1,15 @@
 """Limits around the app, as plain ASGI middleware: they act before a body is parsed.
 
-From the outside in: `Envelope` (request id, security headers, no stack trace ever),
-`Admission` (how many requests at a time), `Deadline` (how long), `BodyLimit` (how large).
+From the outside in: `Admission` (how many requests at a time), `Deadline` (how long), `BodyLimit`
+(how large).
 """
 
 import asyncio
-import logging
-import re
-import uuid
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dtpf.serving.problems import Problem
-
-REQUEST_ID = "X-Request-Id"
-SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-
-_KNOWN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_logger = logging.getLogger(__name__)
-
-
-class Envelope:
-    """Gives each request an id and each response its headers; turns defects into a plain 500.
-
-    `announce_id` is off behind a proxy that adds the header itself, as Ray Serve's does.
-    """
-
-    def __init__(self, app: ASGIApp, announce_id: bool = True) -> None:
-        self._app = app
-        self._announce_id = announce_id
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        given = Headers(scope=scope).get(REQUEST_ID, "")
-        request_id = given if _KNOWN_ID.fullmatch(given) else uuid.uuid4().hex
-        started = False
-
-        async def send_with_headers(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                headers = MutableHeaders(scope=message)
-                headers.update(SECURITY_HEADERS)
-                if self._announce_id:
-                    headers[REQUEST_ID] = request_id
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_with_headers)
-        except Exception:
-            _logger.exception(
-                "request %s failed: %s %s", request_id, scope["method"], scope["path"]
-            )
-            if started:
-                raise
-            problem = Problem(500, f"the server failed; its log has request {request_id}")
-            await problem.response()(scope, receive, send_with_headers)
 
 
 class Admission:
@@ -101,28 +42,43 @@ class Admission:
 
 
 class Deadline:
-    """Ends a request after `seconds`: 408 while its body is still coming, else 504."""
+    """Ends a request that takes too long: 408 while its body is still coming, else 504.
 
-    def __init__(self, app: ASGIApp, seconds: float) -> None:
-        self._app = app
-        self._seconds = seconds
+    An answer must begin after `seconds`; once it streams, no pause of it may last longer, neither
+    ours nor that of a client who does not read, and all of it must end after `streamed_s`. Within
+    a body no pause may exceed `idle_s`.
+    """
+
+    def __init__(
+        self, app: ASGIApp, seconds: float, idle_s: float | None = None, streamed_s: float = 0.0
+    ) -> None:
+        self._app, self._seconds = app, seconds
+        self._idle_s = seconds if idle_s is None else idle_s
+        self._streamed_s = max(seconds, streamed_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
         arrived = started = False
 
         async def watched_receive() -> Message:
             nonlocal arrived
+            if arrived:  # a wait for the client's going, not for its body
+                return await receive()
+            timer.reschedule(min(begin + self._seconds, loop.time() + self._idle_s))
             message = await receive()
-            arrived = arrived or not message.get("more_body", False)
+            arrived = not message.get("more_body", False)
+            timer.reschedule(begin + self._seconds)
             return message
 
         async def watched_send(message: Message) -> None:
             nonlocal started
             started = True
+            timer.reschedule(min(begin + self._streamed_s, loop.time() + self._seconds))
             await send(message)
 
         try:
@@ -137,11 +93,15 @@ class Deadline:
         limit = f"{self._seconds:g} s"
         if arrived:
             return Problem(504, f"no answer within {limit}; send smaller images or try again")
-        return Problem(408, f"the request did not arrive within {limit}")
+        pause = f", or paused for {self._idle_s:g} s" if self._idle_s < self._seconds else ""
+        return Problem(408, f"the request did not arrive within {limit}{pause}")
 
 
 class BodyLimit:
-    """Refuses bodies beyond `max_bytes` with 413: by Content-Length at once, else as they come."""
+    """Refuses bodies beyond `max_bytes` with 413: by Content-Length at once, else as they come.
+
+    A token's own limit, which the door left in the request's state, counts where it is lower.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -152,7 +112,9 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        problem = self._judge(Headers(scope=scope).get("Content-Length"))
+        own = scope.get("state", {}).get("max_body_bytes")
+        limit = self._max_bytes if own is None else min(own, self._max_bytes)
+        problem = _judge(Headers(scope=scope).get("Content-Length"), limit)
         if problem is not None:
             await problem.response()(scope, receive, send)
             return
@@ -162,19 +124,21 @@ class BodyLimit:
             nonlocal total
             message = await receive()
             total += len(message.get("body", b""))
-            if total > self._max_bytes:
-                raise self._too_large()
+            if total > limit:
+                raise _too_large(limit)
             return message
 
         # The app's form parser lets HTTP exceptions through to its own handlers.
         await self._app(scope, counted_receive, send)
 
-    def _judge(self, content_length: str | None) -> Problem | None:
-        if content_length is None:
-            return None
-        if not content_length.isdecimal():
-            return Problem(400, f"Content-Length is no number: {content_length[:20]!r}")
-        return self._too_large() if int(content_length) > self._max_bytes else None
 
-    def _too_large(self) -> Problem:
-        return Problem(413, f"the body is larger than {self._max_bytes} bytes, the limit here")
+def _judge(content_length: str | None, limit: int) -> Problem | None:
+    if content_length is None:
+        return None
+    if not (content_length.isascii() and content_length.isdecimal()):
+        return Problem(400, f"Content-Length is no number: {content_length[:20]!r}")
+    return _too_large(limit) if int(content_length[:20]) > limit else None
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, f"the body is larger than {limit} bytes, the limit here")

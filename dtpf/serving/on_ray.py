@@ -12,7 +12,9 @@ import json
 import logging
 import math
 import time
+import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -23,15 +25,17 @@ from ray.serve._private import replica as serve_replica
 from ray.serve.config import BackpressureConfig, HTTPOptions, ProxyLocation
 from ray.util import get_node_ip_address
 
-from dtpf.core.config import Config, fingerprint
+from dtpf.core.config import fingerprint
 from dtpf.core.errors import UserError
 from dtpf.core.fusion import Fuser
-from dtpf.core.storage.keys import current_key
-from dtpf.core.storage.store import Store
+from dtpf.serving import journal
 from dtpf.serving.address import check_free, endpoint_url
 from dtpf.serving.app import create_app
+from dtpf.serving.client import TOKEN_VARIABLE, auth_headers
 from dtpf.serving.config import ServeConfig
 from dtpf.serving.predictor import Predictor
+from dtpf.serving.service import make_service
+from dtpf.serving.watch import CurrentModel, Watcher, read_current
 
 APP_NAME = "dtpf"
 DEPLOYMENT = "fusion"
@@ -42,47 +46,47 @@ _SWAP_TIMEOUT_S = 60.0
 _logger = logging.getLogger(__name__)
 
 
-class CurrentModel(Config):
-    """The document `models/<name>/current.json`: which bundle is served."""
-
-    name: str
-    version: str
-    uri: str
-    sha256: str
-
-
 class FusionReplica:
-    """One copy of the model with the HTTP app around it."""
+    """One copy of the models with the HTTP app around them."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], store_uri: str) -> None:
         _keep_off_other_interfaces()
-        self._config = ServeConfig.parse(settings, "replica settings")
-        device = "cuda" if self._config.num_gpus > 0 else "cpu"
-        loader = functools.partial(Fuser.from_bundle, device=device)
-        self._predictor = Predictor(None, self._config, loader)
+        journal.log_as_json()
+        config = ServeConfig.parse(settings, "replica settings")
+        device = "cuda" if config.num_gpus > 0 else "cpu"
+        self._service = make_service(config, functools.partial(Fuser.from_bundle, device=device))
+        read = functools.partial(read_current, store_uri)
+        self._watcher = Watcher(self._service.predictors, read, config.watch_s)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Build the app inside the replica: it holds threads and the model."""
-        return create_app(self._predictor, self._config, announce_request_id=False)
+        """Build the app inside the replica: it holds threads and the models."""
+        return create_app(self._service, announce_request_id=False)
 
-    async def reconfigure(self, model: dict[str, Any]) -> None:
-        """Change over to another model while requests go on.
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Change over to other models while requests go on.
 
         Serve ends a replica whose `reconfigure` raises. So a replica that already has a model
-        refuses a bad one by keeping its own; `deploy` notices that from /v1/model.
+        refuses a bad one by keeping its own; `deploy` notices that from /v1/models.
         """
-        wanted = CurrentModel.parse(model, "user_config")
+        for document in user_config["models"]:
+            await self._change(CurrentModel.parse(document, "user_config"))
+        if self._service.config.watch_s > 0 and not self._watcher.running:
+            self._watcher.start()
+
+    async def _change(self, wanted: CurrentModel) -> None:
+        predictor = self._service.predictors[wanted.name]
         try:
-            await asyncio.to_thread(self._predictor.load, wanted.uri, wanted.sha256)
+            await asyncio.to_thread(predictor.load, wanted.uri, wanted.sha256)
         except UserError:
-            if not self._predictor.ready:
+            if not predictor.ready:
                 raise
             _logger.exception("refused model %s; the present one stays", wanted.version)
 
     def check_health(self) -> None:
         """Tell Serve whether this replica can work; raises if not."""
-        if not self._predictor.ready:
-            raise RuntimeError("no model is loaded")
+        for name, predictor in self._service.predictors.items():
+            if not predictor.ready:
+                raise RuntimeError(f"model {name} is not loaded")
 
 
 def _keep_off_other_interfaces() -> None:
@@ -102,7 +106,7 @@ def _keep_off_other_interfaces() -> None:
 
 
 def deploy(config: ServeConfig, store_uri: str) -> str:
-    """Serve the current model of the store; returns the endpoint's URL.
+    """Serve the current models of the store; returns the endpoint's URL.
 
     The endpoint outlives the calling job. Called again with the same settings it exchanges the
     model in place; with others it replaces the replicas.
@@ -111,19 +115,19 @@ def deploy(config: ServeConfig, store_uri: str) -> str:
         UserError: no such model, a bundle that cannot be used, a busy port, or Serve already
             running at another address. What is served then stays as it is.
     """
-    model = read_current(store_uri, config.name)
-    Predictor(None, config.model_copy(update={"threads": None})).load(model.uri, model.sha256)
+    models = [read_current(store_uri, name) for name in config.names]
+    probe = Predictor(None, config.model_copy(update={"threads": None}))
+    for model in models:
+        probe.load(model.uri, model.sha256)
+    probe.close()
     _start(config)
-    serve.run(application(config, model), name=APP_NAME, route_prefix=config.route_prefix)
+    serve.run(
+        application(config, models, store_uri), name=APP_NAME, route_prefix=config.route_prefix
+    )
     url = endpoint_url(config)
-    _confirm(url, model)
+    for model in models:
+        _confirm(url, model)
     return url
-
-
-def read_current(store_uri: str, name: str) -> CurrentModel:
-    """Read which bundle the store says is served under a name."""
-    store, key = Store(store_uri), current_key(name)
-    return CurrentModel.parse(store.read_bytes(key), store.uri_of(key))
 
 
 def check_address(config: ServeConfig) -> None:
@@ -166,9 +170,14 @@ def _start(config: ServeConfig) -> None:
         http_options=HTTPOptions(
             host=config.host,  # stated always: some ways of deploying default to all interfaces
             port=config.port,
-            request_timeout_s=config.request_timeout_s + _PROXY_GRACE_S,
+            # One limit for all routes; the app itself holds single fusions to theirs.
+            request_timeout_s=_longest_answer_s(config) + _PROXY_GRACE_S,
         ),
     )
+
+
+def _longest_answer_s(config: ServeConfig) -> float:
+    return max(config.request_timeout_s, config.archive_timeout_s)
 
 
 def _check_same_address(config: ServeConfig) -> None:
@@ -184,7 +193,7 @@ def _confirm(url: str, model: CurrentModel) -> None:
     """Wait until the endpoint says that it serves `model`."""
     deadline = time.monotonic() + _SWAP_TIMEOUT_S
     while time.monotonic() < deadline:
-        served = json.loads(_get(f"{url}/v1/model") or b"{}")
+        served = json.loads(_get(f"{url}/v1/models/{model.name}") or b"{}")
         if (served.get("uri"), served.get("sha256")) == (model.uri, model.sha256):
             return
         time.sleep(0.2)
@@ -197,36 +206,62 @@ def _confirm(url: str, model: CurrentModel) -> None:
 def _get(url: str) -> bytes | None:
     """Return what a URL answers, None if it does not."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        request = urllib.request.Request(url, headers=auth_headers())
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return bytes(answer.read())
+    except urllib.error.HTTPError as error:
+        if error.code == 401:
+            raise UserError(
+                f"{url}: wants a token; set {TOKEN_VARIABLE} to one of its tokens file"
+            ) from None
+        return None
     except OSError:
         return None
 
 
-def application(config: ServeConfig, model: CurrentModel) -> serve.Application:
+def application(
+    config: ServeConfig, models: Sequence[CurrentModel], store_uri: str
+) -> serve.Application:
     """Return what `serve.run` takes: the deployment with its limits, bound to its settings."""
     if config.threads is None:
         config = config.model_copy(update={"threads": max(1, math.floor(config.num_cpus))})
     settings = config.as_dict()
     configured = serve.deployment(
         name=DEPLOYMENT,
-        num_replicas=config.num_replicas,
+        **_replicas(config),
         max_ongoing_requests=config.max_ongoing_requests,
         max_queued_requests=config.max_queued_requests,
         backpressure_config=BackpressureConfig(retry_after_s=1),
         ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
-        user_config=model.as_dict(),
+        user_config={"models": [model.as_dict() for model in models]},
         health_check_period_s=10,
         health_check_timeout_s=30,
-        graceful_shutdown_timeout_s=config.request_timeout_s,
+        graceful_shutdown_timeout_s=_longest_answer_s(config),
         max_constructor_retry_count=3,
     )
     deployment = configured(serve.ingress()(FusionReplica)).options(
         # `serve.run` gives each call a random version, which would restart every replica.
-        version=fingerprint(settings, _source_digest()),
+        version=fingerprint(settings, store_uri, _source_digest()),
         _internal=True,
     )
-    return deployment.bind(settings)
+    return deployment.bind(settings, store_uri)
+
+
+def _replicas(config: ServeConfig) -> dict[str, Any]:
+    """Return a fixed number of replicas, or one that follows the queue."""
+    if config.max_replicas is None:
+        return {"num_replicas": config.num_replicas}
+    # A replica is busy enough with one full batch at work and half of one waiting.
+    target = min(1.5 * config.max_batch_size, 0.75 * config.max_ongoing_requests)
+    return {
+        "autoscaling_config": {
+            "min_replicas": config.num_replicas,
+            "max_replicas": config.max_replicas,
+            "target_ongoing_requests": target,
+            "upscale_delay_s": 5.0,
+            "downscale_delay_s": 120.0,
+        }
+    }
 
 
 def _source_digest() -> str:

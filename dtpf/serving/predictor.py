@@ -5,34 +5,29 @@ The served network can be exchanged while requests run: each request keeps the o
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from dtpf.core.errors import UserError
 from dtpf.core.fusion import Fuser
-from dtpf.core.ops.pixels import FloatImage, luma
+from dtpf.core.ops.pixels import FloatImage, infrared_to_unit, luma, unit_to_dtype, visible_to_unit
 from dtpf.data import images
+from dtpf.serving import arrays
+from dtpf.serving.batching import Batcher, Fusing, OnBatch
 from dtpf.serving.config import ServeConfig
 from dtpf.serving.problems import InputError
+from dtpf.serving.resizing import SizePolicy, bring_to_one_size
+from dtpf.serving.tiling import fuse_tiled
 
-OutputFormat = Literal["png", "jpeg", "webp"]
+OutputFormat = Literal["png", "jpeg", "webp", "tiff"]
+ArrayType = Literal["float32", "uint8"]
 
 _WARM_UP_SIDE = 64
-
-
-class Fusing(Protocol):
-    """What a served network offers; `dtpf.core.fusion.Fuser` is one."""
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """Name, version, parameters, provenance and metrics as plain JSON types."""
-
-    def fuse(self, visible: FloatImage, infrared: FloatImage) -> FloatImage:
-        """Fuse visible (H, W, 3) and infrared (H, W), both in [0, 1], to (H, W, 3) in [0, 1]."""
 
 
 Loader = Callable[[str], Fusing]
@@ -43,17 +38,28 @@ class NotReadyError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class OutputOptions:
-    """How the fused image is encoded; `gray` keeps the luminance alone."""
+class Options:
+    """What a request may choose.
+
+    Attributes:
+        format: of the fused image.
+        quality: of JPEG and WebP.
+        gray: keep the luminance alone.
+        size: what to do with images that differ in size.
+    """
 
     format: OutputFormat = "png"
     quality: int = 90
     gray: bool = False
+    size: SizePolicy = "same"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One encoded fused image; `timings` are milliseconds of decode, model and encode."""
+    """One encoded fused image.
+
+    `timings` are milliseconds of decode, model (with the wait for a batch) and encode.
+    """
 
     data: bytes
     media_type: str
@@ -73,6 +79,11 @@ class _Loaded:
         return str(self.info.get("version", "unversioned"))
 
 
+def make_batcher(config: ServeConfig, on_batch: OnBatch = lambda size: None) -> Batcher:
+    """Return the batcher that all models of one process share."""
+    return Batcher(config.max_batch_size, config.batch_wait_s, config.max_call_pixels, on_batch)
+
+
 class Predictor:
     """Fuses encoded images with the network that is loaded now. Safe to call from many threads."""
 
@@ -81,12 +92,15 @@ class Predictor:
         fuser: Fusing | None,
         config: ServeConfig,
         loader: Loader = Fuser.from_bundle,
+        batcher: Batcher | None = None,
     ) -> None:
         """Take a network, or None to begin empty until `load`.
 
         Sets torch's thread count for the whole process where `config.threads` states one.
+        Predictors of one process share a `batcher`, so that models do not fight over the cores.
         """
         self._config = config
+        self._batcher = batcher or make_batcher(config)
         self._loader = loader
         self._exchange = threading.Lock()
         self._loaded = _accept(fuser, "model") if fuser is not None else None
@@ -127,42 +141,85 @@ class Predictor:
             self._loaded = loaded
         return loaded.info
 
-    def predict(self, visible: bytes, infrared: bytes, options: OutputOptions) -> Prediction:
-        """Fuse one encoded pair.
+    def close(self) -> None:
+        """End the model's thread."""
+        self._batcher.close()
+
+    def predict(
+        self,
+        visible: bytes,
+        infrared: bytes,
+        options: Options,
+        abandoned: threading.Event | None = None,
+    ) -> Prediction:
+        """Fuse one pair of encoded images.
+
+        Args:
+            visible: PNG, JPEG, TIFF, WebP, BMP, JPEG 2000 or PNM.
+            infrared: the same.
+            options: see `Options`.
+            abandoned: set by whoever no longer waits; the work then ends early.
 
         Raises:
             InputError: an image cannot be read, or the sizes differ; names the field.
             NotReadyError: no network is loaded.
         """
+
+        def encode(fused: FloatImage) -> bytes:
+            shown = luma(fused) if options.gray else fused
+            return images.encode(shown, options.format, options.quality)
+
+        def decode() -> tuple[FloatImage, FloatImage]:
+            return _decode(visible, infrared, self._config.max_pixels)
+
+        return self._answer(decode, encode, options.size, f"image/{options.format}", abandoned)
+
+    def predict_arrays(
+        self,
+        visible: bytes,
+        infrared: bytes,
+        dtype: ArrayType = "float32",
+        size: SizePolicy = "same",
+        abandoned: threading.Event | None = None,
+    ) -> Prediction:
+        """Fuse one pair of .npy files into a .npy file (H, W, 3); see `predict`."""
+
+        def encode(fused: FloatImage) -> bytes:
+            return arrays.write_npy(unit_to_dtype(fused, np.dtype(dtype)))
+
+        def decode() -> tuple[FloatImage, FloatImage]:
+            return _read_arrays(visible, infrared, self._config.max_pixels)
+
+        return self._answer(decode, encode, size, arrays.MEDIA_TYPE, abandoned)
+
+    def _answer(
+        self,
+        decode: Callable[[], tuple[FloatImage, FloatImage]],
+        encode: Callable[[FloatImage], bytes],
+        size: SizePolicy,
+        media_type: str,
+        abandoned: threading.Event | None,
+    ) -> Prediction:
         loaded = self._current()
         clock = _Clock()
-        pair = self._decode(visible, infrared)
+        with self._batcher.coming():
+            pair = bring_to_one_size(*decode(), size)
         clock.lap("decode")
-        fused = loaded.fuser.fuse(*pair)
+
+        def fuse(seen: FloatImage, heat: FloatImage) -> FloatImage:
+            return self._batcher.fuse(loaded.fuser, seen, heat, abandoned)
+
+        fused = fuse_tiled(fuse, *pair, self._config.max_call_pixels)
         clock.lap("model")
-        shown = luma(fused) if options.gray else fused
-        data = images.encode(shown, options.format, options.quality)
+        data = encode(fused)
         clock.lap("encode")
         height, width = fused.shape[:2]
-        media_type = f"image/{options.format}"
         return Prediction(data, media_type, height, width, loaded.version, clock.laps)
 
     def _current(self) -> _Loaded:
         if self._loaded is None:
             raise NotReadyError("no model is loaded yet")
         return self._loaded
-
-    def _decode(self, visible: bytes, infrared: bytes) -> tuple[FloatImage, FloatImage]:
-        limit = self._config.max_pixels
-        seen = _decoded("visible", images.decode_visible, visible, limit)
-        heat = _decoded("infrared", images.decode_infrared, infrared, limit)
-        if seen.shape[:2] != heat.shape:
-            raise InputError(
-                "infrared",
-                f"sizes differ: visible is {_size(seen)}, infrared is {_size(heat)}; "
-                "send a registered pair of one size",
-            )
-        return seen, heat
 
 
 class _Clock:
@@ -178,11 +235,26 @@ class _Clock:
         self._last = now
 
 
-def _decoded(
-    field: str, decode: Callable[..., FloatImage], data: bytes, max_pixels: int
-) -> FloatImage:
+def _decode(visible: bytes, infrared: bytes, limit: int) -> tuple[FloatImage, FloatImage]:
+    with _blaming("visible"):
+        seen = images.decode_visible(visible, "visible", max_pixels=limit)
+    with _blaming("infrared"):
+        heat = images.decode_infrared(infrared, "infrared", max_pixels=limit)
+    return seen, heat
+
+
+def _read_arrays(visible: bytes, infrared: bytes, limit: int) -> tuple[FloatImage, FloatImage]:
+    with _blaming("visible"):
+        seen = visible_to_unit(arrays.read_npy(visible, "visible", limit))
+    with _blaming("infrared"):
+        heat = infrared_to_unit(arrays.read_npy(infrared, "infrared", limit))
+    return seen, heat
+
+
+@contextmanager
+def _blaming(field: str) -> Iterator[None]:
     try:
-        return decode(data, field, max_pixels=max_pixels)
+        yield
     except UserError as error:
         raise InputError(field, str(error)) from None
 
@@ -197,17 +269,13 @@ def _accept(fuser: Fusing, source: str, sha256: str | None = None) -> _Loaded:
     ramp = np.linspace(0.0, 1.0, _WARM_UP_SIDE, dtype=np.float32)
     infrared = np.repeat(ramp[None], _WARM_UP_SIDE, axis=0)
     visible = np.repeat(infrared.T[..., None], 3, axis=2)
-    fused = fuser.fuse(visible, infrared)
+    (fused,) = fuser.fuse_batch([visible], [infrared])
     if fused.shape != visible.shape or not np.isfinite(fused).all():
         raise UserError(
             f"{source}: the network fails on a test pair: shape {fused.shape} for "
             f"{visible.shape}, all values finite: {bool(np.isfinite(fused).all())}"
         )
     return _Loaded(fuser, fuser.info)
-
-
-def _size(image: FloatImage) -> str:
-    return f"{image.shape[1]} x {image.shape[0]}"
 
 
 def _one_line(error: Exception) -> str:

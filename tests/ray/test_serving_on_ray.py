@@ -1,33 +1,44 @@
 """The endpoint on a real Ray Serve: one life from the first deployment to the shutdown."""
 
+import io
 import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import numpy as np
 import pytest
 import ray
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
 from cluster.processes import free_port
 from dtpf.core.bundle import save_bundle
 from dtpf.core.errors import UserError
+from dtpf.core.fusion import Fuser
 from dtpf.core.models import build
 from dtpf.core.storage.keys import current_key, model_prefix
 from dtpf.core.storage.store import Store
+from dtpf.data.images import decode_infrared, decode_visible
+from dtpf.serving.client import Client
 from dtpf.serving.config import ServeConfig
 from tests.serving.fakes import infrared_png, visible_png
 
 pytestmark = pytest.mark.ray
 
 
-def publish(store: Store, seed: int) -> str:
-    """Publish an untrained student; returns its version."""
+def publish(store: Store, seed: int, name: str = "student") -> str:
+    """Publish an untrained network, that differs well from others; returns its version."""
     torch.manual_seed(seed)
-    version, name = f"v{seed}", "student"
+    version = f"v{seed}"
     prefix = model_prefix(name, version)
-    sha256 = save_bundle(store, prefix, build("student_tiny"), provenance={"seed": seed})
+    model = build("student_tiny")
+    with torch.no_grad():
+        model.out.weight.mul_(4.0 * seed)
+    sha256 = save_bundle(store, prefix, model, provenance={"seed": seed})
     document = {"name": name, "version": version, "uri": store.uri_of(prefix), "sha256": sha256}
     store.write_json(current_key(name), document)
     return version
@@ -37,7 +48,10 @@ def publish(store: Store, seed: int) -> str:
 def served(ray_cluster, tmp_path) -> Iterator[tuple[Store, ServeConfig]]:
     from dtpf.serving import on_ray
 
-    yield Store(tmp_path), ServeConfig(port=free_port(), num_cpus=0.5, max_body_bytes=100_000)
+    yield (
+        Store(tmp_path),
+        ServeConfig(port=free_port(), num_cpus=0.5, max_body_bytes=100_000, watch_s=0.0),
+    )
     on_ray.shutdown()
 
 
@@ -146,7 +160,8 @@ def check_refusals(url: str, store: Store, config: ServeConfig) -> None:
 
     good = on_ray.read_current(store.uri, "student")
     unfit = good.model_copy(update={"version": "v3", "sha256": "0" * 64})
-    serve.run(on_ray.application(config, unfit), name=on_ray.APP_NAME)  # past deploy's own check
+    application = on_ray.application(config, [unfit], store.uri)
+    serve.run(application, name=on_ray.APP_NAME)  # past deploy's own check
     assert post(url).headers["X-Model-Version"] == "v2"
     store.write_bytes(f"{model_prefix('student', publish(store, 4))}/model.safetensors", b"junk")
     with pytest.raises(UserError, match="v4"):
@@ -157,6 +172,56 @@ def check_refusals(url: str, store: Store, config: ServeConfig) -> None:
         on_ray.deploy(elsewhere, store.uri)
     assert post(url).headers["X-Model-Version"] == "v2"
     assert on_ray.status()["status"] == "RUNNING"
+
+
+def test_nothing_is_lost_or_mixed_up_while_replicas_die_and_models_change(served):
+    """Clients try again where a replica died under them; each answer is of the model it names."""
+    from dtpf.serving import on_ray
+
+    store, config = served
+    changes = {"num_replicas": 2, "watch_s": 0.3, "num_cpus": 0.4, "also": ("other",)}
+    config = config.model_copy(update=changes)
+    publish(store, 2, "other")
+    expected = {publish(store, seed): fused_by(store, seed) for seed in (1, 2)}
+    assert np.abs(expected["v1"] - expected["v2"]).max() > 5
+    url = on_ray.deploy(config, store.uri)
+    answers: Counter[str] = Counter()
+    end = threading.Event()
+
+    def work() -> None:
+        with Client(url, patience_s=60.0) as client:
+            while not end.is_set():
+                fused = client.fuse(visible_png(64, 64), infrared_png(64, 64))
+                off = np.abs(pixels(fused.data) - expected[fused.version]).max()
+                answers["right" if off <= 1.01 else "wrong"] += 1
+                answers[fused.version] += 1
+
+    with ThreadPoolExecutor(4) as pool:
+        workers = [pool.submit(work) for _ in range(4)]
+        for kill in range(3):
+            end.wait(3.0)
+            publish(store, 1 + kill % 2)
+            ray.kill(ray.get_actor(sorted(replica_ids())[0], namespace="serve"))
+        end.wait(3.0)
+        end.set()
+        for worker in workers:
+            worker.result(120)
+    assert answers["wrong"] == 0
+    assert answers["right"] > 20
+    assert {"v1", "v2"} <= set(answers)
+    assert [item["name"] for item in Client(url).models()] == ["student", "other"]
+    assert Client(url).fuse(visible_png(), infrared_png(), model="other").version == "v2"
+
+
+def fused_by(store: Store, seed: int) -> NDArray:
+    fuser = Fuser.from_bundle(store.uri_of(model_prefix("student", f"v{seed}")))
+    visible = decode_visible(visible_png(64, 64), "visible")
+    fused = fuser.fuse(visible, decode_infrared(infrared_png(64, 64), "infrared"))
+    return 255.0 * fused
+
+
+def pixels(data: bytes) -> NDArray:
+    return np.asarray(Image.open(io.BytesIO(data)), dtype=np.float64)
 
 
 def replica_ids() -> set[str]:

@@ -6,6 +6,7 @@ from fastapi.testclient import TestClient
 from dtpf.serving.app import create_app
 from dtpf.serving.config import ServeConfig
 from dtpf.serving.predictor import Predictor
+from dtpf.serving.service import Service
 from tests.serving.fakes import MeanFuser, infrared_png, load, visible_png
 
 
@@ -26,7 +27,7 @@ def predictor(fuser: MeanFuser, config: ServeConfig) -> Predictor:
 
 @pytest.fixture
 def client(predictor: Predictor, config: ServeConfig) -> Iterator[TestClient]:
-    with TestClient(create_app(predictor, config)) as opened:
+    with TestClient(create_app(Service(config, {config.name: predictor}))) as opened:
         yield opened
 
 

@@ -7,8 +7,10 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from dtpf.serving.app import create_app
-from dtpf.serving.limits import SECURITY_HEADERS
+from dtpf.serving.envelope import SECURITY_HEADERS
 from dtpf.serving.predictor import Predictor
+from dtpf.serving.requests import FuseQuery
+from dtpf.serving.service import Service
 from tests.serving.fakes import infrared_array, load, visible_array
 
 
@@ -47,7 +49,9 @@ def test_request_ids_are_kept_if_sane_and_made_otherwise(client):
 
 
 def test_behind_a_proxy_that_adds_ids_none_is_announced_twice(predictor, config):
-    client = TestClient(create_app(predictor, config, announce_request_id=False))
+    client = TestClient(
+        create_app(Service(config, {config.name: predictor}), announce_request_id=False)
+    )
     assert "X-Request-Id" not in client.get("/healthz").headers
 
 
@@ -62,7 +66,12 @@ def test_model_route_describes_model_and_limits(client):
     assert document["name"] == "student"
     assert document["version"] == "v1"
     assert document["parameters"] == 7
-    assert document["limits"] == {"max_body_bytes": 200_000, "max_pixels": 4096}
+    assert document["limits"] == {
+        "max_body_bytes": 200_000,
+        "max_pixels": 4096,
+        "max_archive_pairs": 256,
+        "request_timeout_s": 20.0,
+    }
 
 
 def test_health_and_readiness(client):
@@ -72,7 +81,7 @@ def test_health_and_readiness(client):
 
 def test_without_a_model_alive_but_not_ready(config, pair):
     predictor = Predictor(None, config, load)
-    with TestClient(create_app(predictor, config)) as client:
+    with TestClient(create_app(Service(config, {config.name: predictor}))) as client:
         assert client.get("/healthz").status_code == 200
         for response in (
             client.get("/readyz"),
@@ -123,4 +132,4 @@ def test_openapi_document_names_the_route_and_its_problems(client):
     fuse = document["paths"]["/fuse"]["post"]
     assert "multipart/form-data" in fuse["requestBody"]["content"]
     assert {"200", "408", "413", "422", "503", "504"} <= set(fuse["responses"])
-    assert {parameter["name"] for parameter in fuse["parameters"]} == {"format", "quality", "gray"}
+    assert {parameter["name"] for parameter in fuse["parameters"]} == set(FuseQuery.model_fields)

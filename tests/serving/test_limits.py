@@ -9,8 +9,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from dtpf.serving.app import create_app
-from dtpf.serving.limits import Admission, BodyLimit, Deadline, Envelope
+from dtpf.serving.envelope import Envelope
+from dtpf.serving.limits import Admission, BodyLimit, Deadline
 from dtpf.serving.predictor import Predictor
+from dtpf.serving.service import Service
 from tests.serving.fakes import MeanFuser
 
 
@@ -138,6 +140,44 @@ def test_work_that_stalls_is_504():
     assert exchange.status == 504
 
 
+def test_pause_within_a_body_is_408_long_before_the_whole_time_is_over():
+    exchange = Exchange([b"a"], endless=True).through(Deadline(reads_all, 30, idle_s=0.05))
+    assert exchange.status == 408
+    assert "paused for 0.05 s" in exchange.document["detail"]
+
+
+def streaming(pauses):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for pause in pauses:
+            await asyncio.sleep(pause)
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+    return app
+
+
+def test_answer_that_streams_may_take_longer_than_its_beginning():
+    app = Deadline(streaming([0.03] * 10), 0.2, streamed_s=30)
+    assert len(Exchange().through(app).sent) == 11
+
+
+@pytest.mark.parametrize(("pauses", "streamed_s"), [([0.01, 20], 30), ([0.02] * 1000, 0.3)])
+def test_answer_that_stalls_or_never_ends_is_broken_off(pauses, streamed_s):
+    with pytest.raises(TimeoutError):
+        Exchange().through(Deadline(streaming(pauses), 0.15, streamed_s=streamed_s))
+
+
+def test_client_who_does_not_read_is_dropped():
+    exchange = Exchange()
+
+    async def stuck(message):
+        await asyncio.Event().wait()
+
+    exchange.send = stuck
+    with pytest.raises(TimeoutError):
+        exchange.through(Deadline(streaming([0]), 0.05))
+
+
 def test_time_out_of_the_app_itself_is_not_taken_for_ours():
     async def times_out(scope, receive, send):
         raise TimeoutError("a socket of the app")
@@ -198,7 +238,10 @@ def test_overloaded_app_refuses_at_once_and_answers_what_it_accepted(config, pai
     config = config.model_copy(update=limits)
     predictor = Predictor(fuser, config)
     fuser.gate = threading.Event()
-    with TestClient(create_app(predictor, config)) as client, ThreadPoolExecutor(6) as pool:
+    with (
+        TestClient(create_app(Service(config, {config.name: predictor}))) as client,
+        ThreadPoolExecutor(6) as pool,
+    ):
         try:
             tasks = [pool.submit(client.post, "/fuse", files=pair) for _ in range(6)]
             refused = [t.result(20) for t in _first_done(tasks, 4)]
@@ -225,7 +268,7 @@ def test_slow_model_is_cut_off_and_its_thread_not_doubled(config, pair):
     predictor = Predictor(fuser, config)
     fuser.gate = threading.Event()
     before = fuser.calls
-    with TestClient(create_app(predictor, config)) as client:
+    with TestClient(create_app(Service(config, {config.name: predictor}))) as client:
         try:
             statuses = [client.post("/fuse", files=pair).status_code for _ in range(3)]
             assert statuses == [504] * 3

@@ -19,7 +19,7 @@ PROGRAM = """
 import sys
 from dtpf.serving.config import ServeConfig
 from dtpf.serving.local import serve_local
-serve_local("student_tiny", ServeConfig(port=int(sys.argv[1]), max_body_bytes=100_000))
+serve_local({"student": "student_tiny"}, ServeConfig(port=int(sys.argv[1]), max_body_bytes=100_000))
 """
 
 
@@ -66,9 +66,9 @@ def test_busy_port_is_named_before_anything_is_loaded():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(UserError, match=f"127.0.0.1:{port}"):
-            serve_local("nowhere", ServeConfig(port=port))
+            serve_local({"student": "nowhere"}, ServeConfig(port=port))
 
 
 def test_missing_bundle_is_named(tmp_path):
     with pytest.raises(UserError, match="no bundle there"):
-        serve_local(str(tmp_path / "none"), ServeConfig(port=free_port()))
+        serve_local({"student": str(tmp_path / "none")}, ServeConfig(port=free_port()))

@@ -31,11 +31,12 @@ def test_index_is_served_at_the_root(client):
     assert response.text == TEXTS["index.html"]
 
 
-@pytest.mark.parametrize("name", ["app.css", "app.js"])
+@pytest.mark.parametrize("name", ["app.css", "app.js", "frames.js", "zoom.js"])
 def test_assets_are_served_and_linked(client, name):
     response = client.get(f"/static/{name}")
     assert response.text == TEXTS[name]
-    assert f"static/{name}" in TEXTS["index.html"]
+    linked = f"static/{name}" in TEXTS["index.html"]
+    assert linked or f'from "./{name}"' in TEXTS["app.js"]
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))
@@ -60,7 +61,8 @@ def test_content_policy_holds_no_inline_script_or_style():
 
 def test_every_id_that_the_script_asks_for_exists():
     ids = {attrs["id"] for _, attrs in ELEMENTS if "id" in attrs}
-    wanted = set(re.findall(r'by\("([a-z-]+)"\)', TEXTS["app.js"]))
+    scripts = "".join(text for name, text in TEXTS.items() if name.endswith(".js"))
+    wanted = set(re.findall(r'by\("([a-z-]+)"\)', scripts))
     modalities = ("visible", "infrared")
     for prefix in re.findall(r"by\(`([a-z]+)-\$\{modality\}`\)", TEXTS["app.js"]):
         wanted |= {f"{prefix}-{modality}" for modality in modalities}

@@ -1,5 +1,6 @@
 import io
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from dtpf.core.errors import UserError
 from dtpf.data.images import encode
 from dtpf.serving.config import ServeConfig
-from dtpf.serving.predictor import NotReadyError, OutputOptions, Predictor
+from dtpf.serving.predictor import NotReadyError, Options, Predictor
 from dtpf.serving.problems import InputError
 from tests.serving.fakes import (
     MeanFuser,
@@ -27,7 +28,7 @@ def decoded(data: bytes) -> np.ndarray:
 
 
 def test_answer_is_the_networks_result_to_the_rounding(predictor):
-    prediction = predictor.predict(visible_png(), infrared_png(), OutputOptions())
+    prediction = predictor.predict(visible_png(), infrared_png(), Options())
     expected = 255 * (visible_array() + infrared_array()[..., None]) / 2
     assert np.abs(decoded(prediction.data) - expected).max() <= 1.01
     assert (prediction.height, prediction.width) == (24, 32)
@@ -37,8 +38,8 @@ def test_answer_is_the_networks_result_to_the_rounding(predictor):
 
 
 def test_gray_is_the_luminance(predictor):
-    colour = decoded(predictor.predict(visible_png(), infrared_png(), OutputOptions()).data)
-    gray = predictor.predict(visible_png(), infrared_png(), OutputOptions(gray=True))
+    colour = decoded(predictor.predict(visible_png(), infrared_png(), Options()).data)
+    gray = predictor.predict(visible_png(), infrared_png(), Options(gray=True))
     expected = colour @ np.array([0.299, 0.587, 0.114])
     assert decoded(gray.data).ndim == 2
     assert np.abs(decoded(gray.data) - expected).max() <= 1.5
@@ -46,7 +47,7 @@ def test_gray_is_the_luminance(predictor):
 
 def test_quality_changes_the_size_of_a_lossy_answer(predictor):
     def size(quality: int) -> int:
-        options = OutputOptions(format="jpeg", quality=quality)
+        options = Options(format="jpeg", quality=quality)
         return len(predictor.predict(visible_png(), infrared_png(), options).data)
 
     assert size(10) < size(95)
@@ -54,23 +55,21 @@ def test_quality_changes_the_size_of_a_lossy_answer(predictor):
 
 @pytest.mark.parametrize("image_format", ["png", "jpeg", "webp"])
 def test_formats(predictor, image_format):
-    prediction = predictor.predict(
-        visible_png(), infrared_png(), OutputOptions(format=image_format)
-    )
+    prediction = predictor.predict(visible_png(), infrared_png(), Options(format=image_format))
     assert Image.open(io.BytesIO(prediction.data)).format == image_format.upper()
     assert prediction.media_type == f"image/{image_format}"
 
 
 def test_reads_16_bit_tiff_infrared(predictor):
     deep = (infrared_array() * 65535).astype(np.uint16)
-    prediction = predictor.predict(visible_png(), encode(deep, "tiff"), OutputOptions())
+    prediction = predictor.predict(visible_png(), encode(deep, "tiff"), Options())
     assert decoded(prediction.data).shape == (24, 32, 3)
 
 
 def test_sizes_that_differ_are_both_named(predictor, fuser):
     calls = fuser.calls
     with pytest.raises(InputError, match="visible is 32 x 24, infrared is 24 x 32") as caught:
-        predictor.predict(visible_png(24, 32), infrared_png(32, 24), OutputOptions())
+        predictor.predict(visible_png(24, 32), infrared_png(32, 24), Options())
     assert caught.value.field == "infrared"
     assert fuser.calls == calls
 
@@ -79,7 +78,7 @@ def test_sizes_that_differ_are_both_named(predictor, fuser):
 def test_unreadable_image_names_its_field(predictor, pair, field):
     pair[field] = b"GIF89a nonsense"
     with pytest.raises(InputError, match=field) as caught:
-        predictor.predict(pair["visible"], pair["infrared"], OutputOptions())
+        predictor.predict(pair["visible"], pair["infrared"], Options())
     assert caught.value.field == field
 
 
@@ -87,7 +86,7 @@ def test_empty_predictor_is_not_ready(config):
     predictor = Predictor(None, config, load)
     assert not predictor.ready
     with pytest.raises(NotReadyError):
-        predictor.predict(visible_png(), infrared_png(), OutputOptions())
+        predictor.predict(visible_png(), infrared_png(), Options())
     predictor.load("v7", "sha-v7")
     assert predictor.info["version"] == "v7"
 
@@ -107,20 +106,21 @@ def test_bad_bundle_is_refused_and_the_old_one_goes_on(predictor, uri, sha256, m
         predictor.load(uri, sha256)
     assert "\n" not in str(caught.value)
     assert predictor.info["version"] == "v1"
-    assert predictor.predict(visible_png(), infrared_png(), OutputOptions()).version == "v1"
+    assert predictor.predict(visible_png(), infrared_png(), Options()).version == "v1"
 
 
 def test_request_ends_with_the_network_it_began_with(predictor, fuser):
     fuser.gate = threading.Event()
     before = fuser.calls
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(predictor.predict, visible_png(), infrared_png(), OutputOptions())
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(predictor.predict, visible_png(), infrared_png(), Options())
         while fuser.calls == before:
-            pass
+            time.sleep(0.001)
         predictor.load("v2")
-        assert predictor.predict(visible_png(), infrared_png(), OutputOptions()).version == "v2"
+        second = pool.submit(predictor.predict, visible_png(), infrared_png(), Options())
         fuser.gate.set()
-        assert waiting.result(20).version == "v1"
+        assert (first.result(20).version, second.result(20).version) == ("v1", "v2")
+    assert fuser.calls == before + 1
 
 
 def test_hot_swaps_under_load_mix_nothing_up(config):
@@ -134,7 +134,7 @@ def test_hot_swaps_under_load_mix_nothing_up(config):
 
     def work() -> None:
         while not answered["50"].is_set():
-            prediction = predictor.predict(visible, infrared, OutputOptions())
+            prediction = predictor.predict(visible, infrared, Options())
             assert np.unique(decoded(prediction.data)) == [int(prediction.version)]
             answered[prediction.version].set()
 
@@ -162,5 +162,5 @@ def test_real_network_behind_the_same_interface():
     predictor = Predictor(None, ServeConfig())
     info = predictor.load("student_tiny")
     assert info["parameters"] > 0
-    prediction = predictor.predict(visible_png(33, 47), infrared_png(33, 47), OutputOptions())
+    prediction = predictor.predict(visible_png(33, 47), infrared_png(33, 47), Options())
     assert decoded(prediction.data).shape == (33, 47, 3)

@@ -1,6 +1,9 @@
 // The page of the endpoint: choose two images, fuse them over HTTP, compare by a wipe.
 // Addresses are relative, so that the page works under any route prefix.
 
+import { forget, listenToFrames, takeVideo } from "./frames.js";
+import { listenToZoom, look } from "./zoom.js";
+
 const by = (id) => document.getElementById(id);
 const form = by("form");
 const modalities = ["visible", "infrared"];
@@ -42,8 +45,18 @@ function complain(message, field) {
   }
 }
 
+function token() {
+  return form.elements.token.value.trim();
+}
+
+async function call(path, options = {}) {
+  const headers = token() ? { Authorization: `Bearer ${token()}` } : {};
+  return answered(await fetch(path, { ...options, headers }));
+}
+
 async function answered(response) {
   if (response.ok) return response;
+  if (response.status === 401) by("token-field").hidden = false;
   const problem = await response.json().catch(() => ({}));
   throw Object.assign(new Error(problem.detail || `${response.status} ${response.statusText}`), { field: problem.field });
 }
@@ -54,13 +67,15 @@ async function fuse() {
   const request = running = new AbortController();
   by("fuse").disabled = true;
   by("fuse").textContent = "Fusing\u2026";
-  const query = new URLSearchParams({ format: form.elements.format.value, gray: form.elements.gray.checked });
+  const { format, gray, size, model } = form.elements;
+  const query = new URLSearchParams({ format: format.value, gray: gray.checked, size: size.value });
+  if (model.value) query.set("model", model.value);
   const sent = { ...files };
   const body = new FormData();
   for (const modality of modalities) body.append(modality, sent[modality], sent[modality].name);
   const start = performance.now();
   try {
-    const response = await answered(await fetch(`fuse?${query}`, { method: "POST", body, signal: request.signal }));
+    const response = await call(`fuse?${query}`, { method: "POST", body, signal: request.signal });
     show(sent, await response.blob(), response.headers, performance.now() - start);
   } catch (error) {
     if (request === running && error.name !== "AbortError") complain(error.message, error.field);
@@ -75,6 +90,9 @@ async function fuse() {
 function show(sent, blob, headers, milliseconds) {
   const fused = address("fused", blob);
   by("under").src = by("small-fused").src = fused;
+  by("under").onload = () => {
+    by("result").style.setProperty("--ratio", `${by("under").naturalWidth} / ${by("under").naturalHeight}`);
+  };
   for (const modality of modalities) {
     // Addresses of their own: the inputs may be exchanged while this result is looked at.
     const input = address(`sent-${modality}`, sent[modality]);
@@ -86,6 +104,7 @@ function show(sent, blob, headers, milliseconds) {
   download.download = `fused.${blob.type.split("/")[1]}`;
   timing(headers, milliseconds);
   compare();
+  look(1, 0.5, 0.5);
   by("empty").hidden = true;
   by("result").hidden = false;
   by("live").textContent = "The fused image is ready.";
@@ -119,8 +138,18 @@ function timing(headers, milliseconds) {
   pairs(by("timing"), [...entries, ["round trip", `${Math.round(milliseconds)} ms`]]);
 }
 
-async function loadModel() {
-  const model = await (await answered(await fetch("v1/model"))).json();
+async function loadModels() {
+  const models = await (await call("v1/models")).json();
+  const select = form.elements.model;
+  const chosen = select.value;
+  select.replaceChildren(...models.map(({ name }) => new Option(name, name, false, name === chosen)));
+  by("model-field").hidden = models.length < 2;
+  describe(models);
+  select.onchange = () => describe(models);
+}
+
+function describe(models) {
+  const model = models.find(({ name }) => name === form.elements.model.value) || models[0];
   const count = model.parameters ? `${(model.parameters / 1e6).toFixed(2)} M parameters` : "";
   by("chip").textContent = [`${model.name} ${model.version ?? ""}`.trim(), count].filter(Boolean).join(" \u00b7 ");
   pairs(by("card"), cardEntries(model));
@@ -142,7 +171,7 @@ function cardEntries(model) {
 async function takeExample(example) {
   for (const modality of modalities) {
     const blob = await (await answered(await fetch(example[modality]))).blob();
-    put(modality, new File([blob], `${example.name}.png`, { type: blob.type }));
+    await take(modality, new File([blob], `${example.name}.png`, { type: blob.type }));
   }
   await Promise.all(modalities.map((modality) => by(`slot-${modality}`).querySelector("img").decode().catch(() => {})));
   await fuse();
@@ -165,11 +194,21 @@ async function loadExamples() {
   if (linked) await takeExample(linked);
 }
 
+async function take(modality, file) {
+  const isVideo = file.type.startsWith("video/");
+  if (!isVideo) forget(modality);
+  try {
+    put(modality, isVideo ? await takeVideo(modality, file) : file);
+  } catch (error) {
+    complain(error.message, modality);
+  }
+}
+
 function listen() {
   for (const modality of modalities) {
     const slot = by(`slot-${modality}`);
     const input = slot.querySelector("input");
-    input.addEventListener("change", () => input.files[0] && put(modality, input.files[0]));
+    input.addEventListener("change", () => input.files[0] && take(modality, input.files[0]));
     for (const type of ["dragenter", "dragover"]) {
       slot.addEventListener(type, (event) => { event.preventDefault(); slot.classList.add("over"); });
     }
@@ -177,8 +216,8 @@ function listen() {
     slot.addEventListener("drop", (event) => {
       event.preventDefault();
       const [first, second] = event.dataTransfer.files;
-      if (first) put(modality, first);
-      if (second) put(modality === "visible" ? "infrared" : "visible", second);
+      if (first) take(modality, first);
+      if (second) take(modality === "visible" ? "infrared" : "visible", second);
     });
   }
   form.addEventListener("submit", (event) => { event.preventDefault(); fuse(); });
@@ -186,6 +225,18 @@ function listen() {
   by("wipe").addEventListener("input", () => by("stage").style.setProperty("--wipe", `${by("wipe").value}%`));
 }
 
+function listenToToken() {
+  form.elements.token.value = sessionStorage.getItem("token") || "";
+  form.elements.token.addEventListener("change", () => {
+    sessionStorage.setItem("token", token()); // gone when the tab is closed
+    complain("");
+    loadModels().catch((error) => complain(error.message));
+  });
+}
+
 listen();
-loadModel().catch((error) => { by("chip").textContent = error.message; });
+listenToZoom();
+listenToToken();
+listenToFrames(put, complain);
+loadModels().catch((error) => { by("chip").textContent = error.message; });
 loadExamples().catch((error) => complain(error.message));
