@@ -5,6 +5,7 @@ other too. The guard therefore asks how the fused luminance goes along with that
 which the other source does not explain (partial correlation).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,11 @@ def check_result(
         text = f"{source}: {extreme:.0%} more pixels than in the sources are black or white"
         found.append(Warned("saturated", text))
     return found
+
+
+def as_header(found: Sequence[Warned]) -> str:
+    """Return the kinds as the value of an HTTP header, `none` where all is well."""
+    return ", ".join(one.kind for one in found) or "none"
 
 
 def partial_correlation(picture: FloatImage, own: FloatImage, other: FloatImage) -> float | None:

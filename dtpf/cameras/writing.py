@@ -9,6 +9,7 @@ import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
+from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from dtpf.cameras.frames import VideoFrames
@@ -42,7 +43,7 @@ class PartWriter:
 
     def write(self, picture: NDArray[np.uint8], time: Fraction) -> None:
         """Append one frame at its time in seconds."""
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame = _encodable(picture, self._stream)
         frame.pts, frame.time_base = round(time / self._base), self._base
         self._container.mux(self._stream.encode(frame))
 
@@ -59,7 +60,7 @@ def add_video(
     rate: Fraction,
     time_base: Fraction,
 ) -> av.VideoStream:
-    """Add a video stream: H.264 in full-range colour where sides are odd, FFV1 in RGB."""
+    """Add a video stream: H.264 without subsampling where sides are odd, FFV1 in RGB."""
     stream = container.add_stream(codec, rate=rate)
     assert isinstance(stream, av.VideoStream)
     stream.height, stream.width = size
@@ -69,7 +70,20 @@ def add_video(
     if codec == "libx264":
         stream.codec_context.max_b_frames = 0  # parts are joined packet by packet
         stream.codec_context.options = dict(_QUALITY)
+        stream.codec_context.colorspace = Colorspace.SMPTE170M  # told, or players guess by size
+        stream.codec_context.color_range = ColorRange.MPEG
     return stream
+
+
+def _encodable(picture: NDArray[np.uint8], stream: av.VideoStream) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    return frame.reformat(
+        stream.width,
+        stream.height,
+        stream.pix_fmt,
+        dst_colorspace=None if stream.pix_fmt == "bgr0" else Colorspace.SMPTE170M,
+        dst_color_range=None if stream.pix_fmt == "bgr0" else ColorRange.MPEG,
+    )
 
 
 def join(parts: Sequence[Path], out: Path, sound: VideoFrames | None, end: Fraction) -> bool:
@@ -148,8 +162,7 @@ class LiveWriter:
         if self._container is None:
             self._open((picture.shape[0], picture.shape[1]))
         assert self._container is not None
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        frame = frame.reformat(self._stream.width, self._stream.height)
+        frame = _encodable(picture, self._stream)
         self._last = max(self._last + 1, round(time / _LIVE_BASE))
         frame.pts, frame.time_base = self._last, _LIVE_BASE
         self._container.mux(self._stream.encode(frame))
