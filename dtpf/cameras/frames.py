@@ -133,7 +133,10 @@ class VideoFrames:
 
     def _decoded(self, container: InputContainer) -> Iterator[VideoFrame]:
         last = 0.0
-        packets = container.demux(container.streams.video[0])
+        stream = container.streams.video[0]
+        # Else decoders patch damaged frames up and hand them out as good ones.
+        stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
+        packets = container.demux(stream)
         while True:
             try:
                 packet = next(packets)

@@ -1,7 +1,7 @@
 """Raw infrared values to [0, 1]: one stated policy, and a record of what it cost.
 
 full        0 to the largest value of the type, floats as they are
-percentile  16-bit and float images from their own percentiles; 8-bit images as they are
+percentile  16-bit images, and floats outside [0, 1], from their own percentiles; others as stored
 fixed       a range that is told, such as 20 to 40 degrees
 sequence    percentiles of many frames together: one range, so that a video does not flicker
 histogram   plateau equalisation: each gray value gets room by how often it occurs, up to a limit
@@ -22,6 +22,7 @@ from dtpf.core.ops.pixels import FloatImage, infrared_to_unit, luma
 
 Policy = Literal["full", "percentile", "fixed", "sequence", "histogram"]
 
+_USUAL_TAILS = 0.5  # those of `infrared_to_unit`
 _BINS = 4096
 _SAMPLES = 20_000  # values of one frame that a sequence's range is drawn from
 
@@ -40,7 +41,7 @@ class ScalingConfig(Config):
     policy: Policy = "percentile"
     low: float | None = None
     high: float | None = None
-    tails: float = Field(default=0.5, ge=0, lt=50)
+    tails: float = Field(default=_USUAL_TAILS, ge=0, lt=50)
     plateau: float = Field(default=3.0, gt=0)
 
     @model_validator(mode="after")
@@ -111,8 +112,7 @@ class Scaler:
             UserError: no such pixel type, values that are not finite, or no frames were learned.
         """
         policy = self.config.policy
-        kept = array.dtype == np.uint8 and policy == "percentile"
-        if kept or policy == "full":
+        if policy == "full" or (policy == "percentile" and _is_unit(array)):
             return _whole(array, source, policy)
         raw = _gray(array)
         if raw.dtype.kind == "f" and not np.isfinite(raw).all():
@@ -121,6 +121,8 @@ class Scaler:
             raise UserError(f"{source}: dtype {array.dtype}; use uint8, uint16 or float")
         low, high = self._range(raw)
         record = _record(policy, raw, low, high)
+        if policy == "percentile" and raw.dtype == np.uint16 and self.config.tails == _USUAL_TAILS:
+            return infrared_to_unit(array, source), record  # the same bits as everywhere else
         if policy == "histogram":
             return self._equalise(raw, low, high), record
         if high <= low:  # a flat image: any place of the scale is as good
@@ -151,6 +153,13 @@ class Scaler:
         share = np.cumsum(np.minimum(counts, limit))
         mapped = np.interp(raw, edges, np.concatenate([[0.0], share / share[-1]]))
         return np.asarray(mapped, np.float32)
+
+
+def _is_unit(array: NDArray) -> bool:
+    """Say whether the values are 8-bit or in [0, 1] already."""
+    if array.dtype.kind == "f":
+        return bool(array.size) and float(array.min()) >= 0.0 and float(array.max()) <= 1.0
+    return bool(array.dtype == np.uint8)
 
 
 def _whole(array: NDArray, source: str, policy: str) -> tuple[FloatImage, ScalingRecord]:

@@ -207,7 +207,7 @@ def _finish(
         "audio": heard,
         "engine": run.engine.identity,
         "camera": run.rig.config.as_dict(),
-        "sequence_range": run.rig.scaler.learned,
+        "sequence_range": list(run.rig.scaler.learned or ()) or None,
         "first_pair": next(part["prepared"] for part in parts if part["written"]),
         "flicker": flicker.as_dict(),
         "checks": {**run.checks.as_dict(), "alignment": parts[0]["checks"]["alignment"]},

@@ -65,7 +65,8 @@ def write_video(
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = source if deep else ("bgr0" if codec == "ffv1" else "yuv420p")
+        formats = {"ffv1": "bgr0", "mjpeg": "yuvj420p"}
+        stream.pix_fmt = source if deep else formats.get(codec, "yuv420p")
         sound = container.add_stream("aac", rate=16000) if audio else None
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format=source)))
