@@ -55,12 +55,13 @@ def from_points(infrared: NDArray, visible: NDArray) -> tuple[Matrix, float]:
         raise UserError("the marked points lie on one line; mark points all over the picture")
     # Four points meet a homography exactly, errors and all: it takes one more to check it.
     if len(given) >= 5:
-        matrix, _ = cv2.findHomography(given, wanted, 0)
+        fitted = cv2.findHomography(given, wanted, 0)[0]
+        matrix = np.asarray(np.nan if fitted is None else fitted, np.float64)
     else:
         design = np.c_[given, np.ones(len(given))]
         rows = np.linalg.lstsq(design, wanted, rcond=None)[0].T
         matrix = np.vstack([rows, [0.0, 0.0, 1.0]])
-    if matrix is None or not np.isfinite(matrix).all():
+    if not np.isfinite(matrix).all():
         raise UserError("no mapping fits the marked points; check their order")
     left = apply(matrix, given) - wanted
     return np.asarray(matrix, np.float64), float(np.sqrt((left**2).sum(axis=1).mean()))

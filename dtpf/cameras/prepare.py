@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtpf.cameras.calibration import Calibration
+from dtpf.cameras.color import recolor
 from dtpf.cameras.homography import covered, warp
 from dtpf.cameras.palette import PALETTES, find_false_colour, undo_palette
 from dtpf.cameras.scaling import Scaler, ScalingConfig, ScalingRecord
@@ -20,6 +21,7 @@ from dtpf.core.errors import UserError
 from dtpf.core.ops.pixels import FloatImage, luma, visible_to_unit
 
 Resolution = Literal["keep", "visible", "infrared"]
+Color = Literal["network", "visible"]
 
 
 class CameraConfig(Config):
@@ -32,6 +34,7 @@ class CameraConfig(Config):
             `keep` means `visible`.
         calibration: how the cameras see each other.
         palette: false colours that are undone.
+        color: the network's own, or Cb and Cr of the visible image under its luminance.
         gray: the result is the luminance alone.
     """
 
@@ -39,6 +42,7 @@ class CameraConfig(Config):
     resolution: Resolution = "keep"
     calibration: Calibration | None = None
     palette: str | None = None
+    color: Color = "network"
     gray: bool = False
 
 
@@ -109,6 +113,8 @@ class Rig:
 
         (H, W, 3), or with `gray` (H, W).
         """
+        if self.config.color == "visible":
+            fused = recolor(fused, prepared.visible)
         if prepared.known is not None:
             alone = prepared.visible
             if self.config.resolution == "infrared":

@@ -65,6 +65,7 @@ def fuse(
     out: Annotated[str, typer.Option("--out", "-o", help="Image or video to write, or a folder.")],
     model: cameras.Network = None,
     gray: cameras.Gray = False,
+    color: cameras.Colored = "network",
     device: cameras.RunsOn = "auto",
     scaling: cameras.Scaling = None,
     span: cameras.Range = None,
@@ -93,7 +94,9 @@ def fuse(
 
     moving = fusing.moving(visible, out)
     options = fusing.EngineOptions(model, device, workers, endpoint)
-    rig = Rig(fusing.camera_config(scaling, span, resolution, calibration, palette, gray, moving))
+    rig = Rig(
+        fusing.camera_config(scaling, span, resolution, calibration, palette, color, gray, moving)
+    )
     if moving:
         failures = fusing.fuse_recordings((visible, infrared), out, rig, options, fps, fresh)
     else:

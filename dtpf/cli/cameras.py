@@ -31,6 +31,10 @@ CalibrationFile = Annotated[
 Palette = Annotated[
     str | None, typer.Option(metavar="NAME", help="False colours of the infrared to undo.")
 ]
+Colored = Annotated[
+    Literal["network", "visible"],
+    typer.Option("--color", help="Colours of the network, or of the visible image."),
+]
 Gray = Annotated[bool, typer.Option("--gray", help="Write the luminance alone.")]
 Network = Annotated[
     str | None,
@@ -99,7 +103,7 @@ def register(
     from dtpf.cli.calibrating import register_pairs
     from dtpf.cli.fusing import camera_config
 
-    config = camera_config(scaling, span, resolution, calibration, palette, False, False)
+    config = camera_config(scaling, span, resolution, calibration, palette, moving=False)
     if register_pairs(visible, infrared, out, config):
         raise typer.Exit(1)
 
@@ -119,6 +123,7 @@ def live(
     calibration: CalibrationFile = None,
     palette: Palette = None,
     gray: Gray = False,
+    color: Colored = "network",
 ) -> None:
     """Fuse two streams (rtsp://, udp://, devices, files) as they come; late frames are dropped."""
     from dtpf.cameras.frames import open_frames
@@ -126,7 +131,7 @@ def live(
     from dtpf.cameras.prepare import Rig
     from dtpf.cli.fusing import EngineOptions, camera_config
 
-    rig = Rig(camera_config(scaling, span, resolution, calibration, palette, gray, True))
+    rig = Rig(camera_config(scaling, span, resolution, calibration, palette, color, gray, True))
     sides = open_frames(visible, "visible"), open_frames(infrared, "infrared")
     with EngineOptions(model, device, 1, endpoint).open() as engine:
         count = fuse_live(*sides, out, rig, engine, max_delay, paced)

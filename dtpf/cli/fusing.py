@@ -15,7 +15,7 @@ from dtpf.cameras.calibration import load_calibration
 from dtpf.cameras.checks import Checks
 from dtpf.cameras.engines import EndpointEngine, LocalEngine
 from dtpf.cameras.frames import is_video, open_frames
-from dtpf.cameras.prepare import CameraConfig, Resolution, Rig
+from dtpf.cameras.prepare import CameraConfig, Color, Resolution, Rig
 from dtpf.cameras.scaling import Policy, ScalingConfig
 from dtpf.cameras.video import fuse_video
 from dtpf.cameras.writing import OUT_SUFFIXES as VIDEO_OUT
@@ -66,8 +66,9 @@ def camera_config(
     resolution: Resolution,
     calibration: str | None,
     palette: str | None,
-    gray: bool,
-    moving: bool,
+    color: Color = "network",
+    gray: bool = False,
+    moving: bool = False,
 ) -> CameraConfig:
     """Return what options of the command line say of the cameras.
 
@@ -77,6 +78,7 @@ def camera_config(
         resolution: as in `CameraConfig`.
         calibration: file that `dtpf calibrate` wrote.
         palette: false colours to undo.
+        color: the network's, or the visible image's.
         gray: luminance alone.
         moving: the frames follow each other.
 
@@ -96,6 +98,7 @@ def camera_config(
         resolution=resolution,
         calibration=load_calibration(calibration) if calibration else None,
         palette=palette,
+        color=color,
         gray=gray,
     )
 
