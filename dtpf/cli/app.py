@@ -166,11 +166,13 @@ def serve(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    calibration: cameras.CalibrationFile = None,
 ) -> None:
     """Serve one bundle over HTTP in this process, with the web page, until interrupted."""
     from dtpf.serving.config import ServeConfig
     from dtpf.serving.local import serve_local
 
-    config = ServeConfig.parse({"host": host, "port": port}, "dtpf serve")
+    settings = {"host": host, "port": port, "calibration": calibration}
+    config = ServeConfig.parse(settings, "dtpf serve")
     print(f"serving {bundle} at http://{host}:{port} (Ctrl+C ends it)", file=sys.stderr)
     serve_local(bundle, config)

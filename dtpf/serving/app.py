@@ -111,6 +111,7 @@ def _image_response(prediction: Prediction) -> Response:
     timing = ", ".join(f"{name};dur={ms:.1f}" for name, ms in prediction.timings.items())
     headers = {
         "X-Model-Version": prediction.version,
+        "X-Fusion-Warnings": prediction.warnings,
         "Server-Timing": timing,
         "Cache-Control": "no-store",
     }

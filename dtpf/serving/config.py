@@ -25,6 +25,8 @@ class ServeConfig(Config):
         num_replicas: Copies of the model (Ray alone).
         num_cpus: CPUs that a replica reserves (Ray alone).
         num_gpus: GPUs that a replica reserves (Ray alone).
+        calibration: Path or URI of a file from `dtpf calibrate`; infrared images, of any size, are
+            then moved onto the visible ones.
         threads: Threads of one model call; None leaves the choice to torch, or under Ray takes
             `num_cpus`.
     """
@@ -41,4 +43,5 @@ class ServeConfig(Config):
     num_replicas: int = Field(1, ge=1)
     num_cpus: float = Field(1.0, ge=0)
     num_gpus: float = Field(0.0, ge=0)
+    calibration: str | None = None
     threads: int | None = Field(None, ge=1)

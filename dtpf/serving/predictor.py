@@ -11,10 +11,14 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from dtpf.cameras.calibration import load_calibration
+from dtpf.cameras.guards import as_header, check_result
+from dtpf.cameras.prepare import CameraConfig, Prepared, Rig
 from dtpf.core.errors import UserError
 from dtpf.core.fusion import Fuser
-from dtpf.core.ops.pixels import FloatImage, luma
+from dtpf.core.ops.pixels import FloatImage, infrared_to_unit, luma
 from dtpf.data import images
 from dtpf.serving.config import ServeConfig
 from dtpf.serving.problems import InputError
@@ -53,7 +57,10 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One encoded fused image; `timings` are milliseconds of decode, model and encode."""
+    """One encoded fused image; `timings` are milliseconds of decode, model and encode.
+
+    `warnings` are kinds of `dtpf.cameras.guards`, or `none`.
+    """
 
     data: bytes
     media_type: str
@@ -61,6 +68,7 @@ class Prediction:
     width: int
     version: str
     timings: dict[str, float]
+    warnings: str = "none"
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,8 @@ class Predictor:
         """
         self._config = config
         self._loader = loader
+        given = load_calibration(config.calibration) if config.calibration else None
+        self._rig = Rig(CameraConfig(calibration=given))
         self._exchange = threading.Lock()
         self._loaded = _accept(fuser, "model") if fuser is not None else None
         if config.threads is not None:
@@ -138,31 +148,38 @@ class Predictor:
         clock = _Clock()
         pair = self._decode(visible, infrared)
         clock.lap("decode")
-        fused = loaded.fuser.fuse(*pair)
+        fused = self._rig.finish(loaded.fuser.fuse(pair.visible, pair.infrared), pair)
         clock.lap("model")
+        warnings = as_header(check_result(fused, pair.visible, pair.infrared))
         shown = luma(fused) if options.gray else fused
         data = images.encode(shown, options.format, options.quality)
         clock.lap("encode")
         height, width = fused.shape[:2]
         media_type = f"image/{options.format}"
-        return Prediction(data, media_type, height, width, loaded.version, clock.laps)
+        return Prediction(data, media_type, height, width, loaded.version, clock.laps, warnings)
 
     def _current(self) -> _Loaded:
         if self._loaded is None:
             raise NotReadyError("no model is loaded yet")
         return self._loaded
 
-    def _decode(self, visible: bytes, infrared: bytes) -> tuple[FloatImage, FloatImage]:
+    def _decode(self, visible: bytes, infrared: bytes) -> Prepared:
         limit = self._config.max_pixels
-        seen = _decoded("visible", images.decode_visible, visible, limit)
-        heat = _decoded("infrared", images.decode_infrared, infrared, limit)
-        if seen.shape[:2] != heat.shape:
+        seen = _decoded("visible", images.decode_array, visible, limit)
+        heat = _decoded("infrared", images.decode_array, infrared, limit)
+        if self._config.calibration is None and seen.shape[:2] != heat.shape[:2]:
             raise InputError(
                 "infrared",
                 f"sizes differ: visible is {_size(seen)}, infrared is {_size(heat)}; "
                 "send a registered pair of one size",
             )
-        return seen, heat
+        try:
+            if heat.dtype.kind == "f":  # a request says nothing of what degrees should become
+                infrared_to_unit(heat)
+            return self._rig.prepare(seen, heat)
+        except UserError as error:
+            field = "visible" if str(error).startswith("visible") else "infrared"
+            raise InputError(field, str(error)) from None
 
 
 class _Clock:
@@ -178,9 +195,7 @@ class _Clock:
         self._last = now
 
 
-def _decoded(
-    field: str, decode: Callable[..., FloatImage], data: bytes, max_pixels: int
-) -> FloatImage:
+def _decoded(field: str, decode: Callable[..., NDArray], data: bytes, max_pixels: int) -> NDArray:
     try:
         return decode(data, field, max_pixels=max_pixels)
     except UserError as error:
@@ -206,7 +221,7 @@ def _accept(fuser: Fusing, source: str, sha256: str | None = None) -> _Loaded:
     return _Loaded(fuser, fuser.info)
 
 
-def _size(image: FloatImage) -> str:
+def _size(image: NDArray) -> str:
     return f"{image.shape[1]} x {image.shape[0]}"
 
 

@@ -1,5 +1,7 @@
 """One path: the same pair gives the same bytes in Python, on the command line and over HTTP."""
 
+from typing import ClassVar
+
 import httpx
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from typer.testing import CliRunner
 from dtpf import Fuser
 from dtpf.cameras import engines
 from dtpf.cameras.batch import Job, fuse_folder, fuse_one
+from dtpf.cameras.calibration import calibrate_points
 from dtpf.cameras.engines import EndpointEngine, LocalEngine, in_order
 from dtpf.cameras.prepare import Rig
 from dtpf.cli.app import app
@@ -21,6 +24,7 @@ from dtpf.serving.predictor import Predictor
 from tests.cameras.support import colours, heat, write_folder
 
 NETWORK = "student_tiny"
+MARKS = np.array([[0, 0], [20, 2], [22, 14], [3, 12], [10, 8.0]])
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +68,32 @@ def test_an_endpoint_as_engine_gives_the_same_bytes(fuser, client, files, tmp_pa
             job = Job(*(f"file://{folder}/f0.png" for folder in files), f"file://{tmp_path}/{name}")
             fuse_one(job, rig, engine)
     assert (tmp_path / "remote.png").read_bytes() == (tmp_path / "local.png").read_bytes()
+
+
+def test_the_endpoint_moves_raw_pairs_and_warns(fuser, files, tmp_path):
+    found = calibrate_points(MARKS, MARKS * 2 + [4.5, 0.5], (16, 24), (32, 48))
+    (tmp_path / "rig.json").write_text(found.model_dump_json())
+    config = ServeConfig(calibration=str(tmp_path / "rig.json"))
+    small = encode_png(heat(1, size=(16, 24))[0])
+    parts = {"visible": (files[0] / "f0.png").read_bytes(), "infrared": small}
+    with TestClient(create_app(Predictor(fuser, config), config)) as calibrated:
+        answer = calibrated.post("/fuse", files=parts)
+    assert answer.status_code == 200
+    (tmp_path / "small.png").write_bytes(small)
+    arguments = ["fuse", files[0] / "f0.png", tmp_path / "small.png", "-o", tmp_path / "f.png"]
+    arguments += ["--model", NETWORK, "--device", "cpu", "--calibration", tmp_path / "rig.json"]
+    assert CliRunner().invoke(app, [str(part) for part in arguments]).exit_code == 0
+    assert answer.content == (tmp_path / "f.png").read_bytes()
+
+    class Copies:
+        info: ClassVar = {"version": "1"}
+
+        def fuse(self, visible, infrared):
+            return visible
+
+    with TestClient(create_app(Predictor(Copies(), ServeConfig()), ServeConfig())) as copying:
+        pair = {"visible": parts["visible"], "infrared": (files[1] / "f2.png").read_bytes()}
+        assert copying.post("/fuse", files=pair).headers["x-fusion-warnings"] == "ignores-infrared"
 
 
 def test_several_processes_give_the_same_in_order(files):
