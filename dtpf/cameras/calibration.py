@@ -23,7 +23,7 @@ from dtpf.core.storage.uri import read_bytes
 
 Model = Literal["shift", "similarity", "affine", "homography"]
 
-SURE_SCORE = 0.27  # below it, wrong mappings occur on RoadScene; see benchmarks/alignment.py
+SURE_SCORE = 0.3  # below it, wrong mappings occur on RoadScene; see benchmarks/alignment.py
 _SURE_SPREAD = 0.01  # of the longer side: how far starts, or pairs, may lie apart
 _MIDDLE, _FINE = 240, 640
 _MANY = 3  # pairs from which on a homography is well determined
