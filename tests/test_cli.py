@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from dtpf.cameras import batch
 from dtpf.cli import fusing, networks
 from dtpf.cli.app import app
 from dtpf.core.bundle import save_bundle
@@ -190,17 +191,19 @@ def test_fuse_goes_on_after_a_corrupt_pair_and_reports_it(pairs, tmp_path):
     assert summary == "fused 2 of 3 pairs"
 
 
-def test_fuse_lists_images_without_a_partner(pairs, tmp_path):
+def test_fuse_names_images_without_a_partner_and_fuses_the_others(pairs, tmp_path):
     (pairs / "ir/b.png").unlink()
     (pairs / "vi/c.jpg").unlink()
-    message = error_of(
-        "fuse", pairs / "vi", pairs / "ir", "-o", tmp_path / "out", "--model", "student_tiny"
-    )
-    assert "2 images" in message
-    assert "vi/b.jpg" in message
-    assert "ir/c.png" in message
-    assert "a." not in message
-    assert not (tmp_path / "out").exists()
+    result = fuse_tiny(pairs / "vi", pairs / "ir", "-o", tmp_path / "out", code=1)
+    alone = [line for line in result.stderr.splitlines() if "no partner" in line]
+    assert [line.rpartition("/")[2].split(":")[0] for line in alone] == ["c.png", "b.jpg"]
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+def test_fuse_refuses_folders_without_one_common_name(pairs, tmp_path):
+    for stem in STEMS:
+        (pairs / f"ir/{stem}.png").rename(pairs / f"ir/x{stem}.png")
+    assert "no two images" in error_of("fuse", pairs / "vi", pairs / "ir", "-o", tmp_path / "out")
 
 
 def test_fuse_rejects_two_images_of_one_name(pairs, tmp_path):
@@ -485,7 +488,7 @@ def test_a_defect_keeps_its_traceback(one, tmp_path, monkeypatch):
     def broken(*arguments: object) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr(fusing, "encode", broken)
+    monkeypatch.setattr(batch, "encode", broken)
     result = CliRunner().invoke(
         app, ["fuse", *map(str, one), "-o", str(tmp_path / "f.png"), "--model", "student_tiny"]
     )

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from dtpf.cli import cameras
 from dtpf.cli.tuning import models_app, tune_app
 from dtpf.core.errors import UserError
 
-Device = Literal["auto", "cpu", "cuda"]
 Split = Literal["train", "val", "test"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -62,25 +62,53 @@ def info(
 def fuse(
     visible: Annotated[str, typer.Argument(metavar="VIS", show_default=False)],
     infrared: Annotated[str, typer.Argument(metavar="IR", show_default=False)],
-    out: Annotated[str, typer.Option("--out", "-o", help="Image file to write, or a folder.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BUNDLE|PRESET", help="Network; default: the one `make demo` published here."
-        ),
+    out: Annotated[str, typer.Option("--out", "-o", help="Image or video to write, or a folder.")],
+    model: cameras.Network = None,
+    gray: cameras.Gray = False,
+    color: cameras.Colored = "network",
+    device: cameras.RunsOn = "auto",
+    scaling: cameras.Scaling = None,
+    span: cameras.Range = None,
+    resolution: cameras.Resolved = "keep",
+    calibration: cameras.CalibrationFile = None,
+    palette: cameras.Palette = None,
+    endpoint: cameras.Endpoint = None,
+    workers: cameras.Workers = 1,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames per second, of folders that become a video.")
     ] = None,
-    gray: Annotated[bool, typer.Option("--gray", help="Write the luminance alone.")] = False,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Fuse all again, also what lies there already.")
+    ] = False,
+    checks: Annotated[
+        bool, typer.Option("--checks/--no-checks", help="Warn of pairs and results that are off.")
+    ] = True,
 ) -> None:
-    """Fuse two image files, or two folders whose images pair by name without suffix.
+    """Fuse two images, two folders whose images pair by name without suffix, or two videos.
 
-    The suffix of OUT chooses the format (png, jpg, tif, webp; 8 bits); folders get PNG files.
+    The suffix of OUT chooses the format (png, jpg, tif, webp, 8 bits; mp4, mov, mkv); folders get
+    PNG files. The same command again goes on where it ended. See docs/cameras.md.
     """
-    from dtpf.cli.fusing import fuse_jobs, plan_jobs
+    from dtpf.cameras.prepare import Rig
+    from dtpf.cli import fusing
 
-    failures = fuse_jobs(plan_jobs(visible, infrared, out), model, gray, device)
+    moving = fusing.moving(visible, out)
+    options = fusing.EngineOptions(model, device, workers, endpoint)
+    rig = Rig(
+        fusing.camera_config(scaling, span, resolution, calibration, palette, color, gray, moving)
+    )
+    if moving:
+        failures = fusing.fuse_recordings((visible, infrared), out, rig, options, fps, fresh)
+    else:
+        plan = fusing.plan_files(visible, infrared, out)
+        failures = fusing.fuse_plan(plan, rig, options, fresh, checks)
     if failures:
         raise typer.Exit(1)
+
+
+app.command()(cameras.calibrate)
+app.command()(cameras.register)
+app.command()(cameras.live)
 
 
 @app.command()
@@ -149,12 +177,13 @@ def serve(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, such as max_batch_size=4.")
     ] = None,
+    calibration: cameras.CalibrationFile = None,
 ) -> None:
     """Serve bundles over HTTP in this process, with the web page, until interrupted."""
     from dtpf.cli.serving import make_config, sources
     from dtpf.serving.local import serve_local
 
-    config = make_config(host, port, tokens, settings or [])
+    config = make_config(host, port, tokens, calibration, settings or [])
     models = sources(bundle, config.name)
     print(f"serving {' '.join(bundle)} at http://{host}:{port} (Ctrl+C ends it)", file=sys.stderr)
     serve_local(models, config)

@@ -10,9 +10,11 @@ from dtpf.serving.config import ServeConfig
 from dtpf.serving.tokens import add_token, remove_tokens
 
 
-def make_config(host: str, port: int, tokens: str | None, settings: Sequence[str]) -> ServeConfig:
+def make_config(
+    host: str, port: int, tokens: str | None, calibration: str | None, settings: Sequence[str]
+) -> ServeConfig:
     """Return the settings of an endpoint; UserError names a wrong one."""
-    document = {"host": host, "port": port, "tokens_file": tokens}
+    document = {"host": host, "port": port, "tokens_file": tokens, "calibration": calibration}
     return apply_overrides(ServeConfig.parse(document, "dtpf serve"), settings)
 
 

@@ -26,7 +26,7 @@ from dtpf.serving.tokens import TokenFile
 
 PAGE = Path(__file__).with_name("page")
 
-_READABLE = ["X-Model-Version", "Server-Timing", "Retry-After", REQUEST_ID]
+_READABLE = ["X-Model-Version", "X-Fusion-Warnings", "Server-Timing", "Retry-After", REQUEST_ID]
 
 
 def create_app(service: Service, announce_request_id: bool = True) -> FastAPI:

@@ -42,6 +42,8 @@ class ServeConfig(Config):
         max_replicas: With more than `num_replicas`, Ray adds replicas as requests queue.
         num_cpus: CPUs that a replica reserves (Ray alone).
         num_gpus: GPUs that a replica reserves (Ray alone).
+        calibration: Path or URI of a file from `dtpf calibrate`; infrared images, of any size, are
+            then moved onto the visible ones.
         threads: Threads of one model call; None leaves the choice to torch, or under Ray takes
             `num_cpus`.
     """
@@ -71,6 +73,7 @@ class ServeConfig(Config):
     max_replicas: int | None = Field(None, ge=1)
     num_cpus: float = Field(1.0, ge=0)
     num_gpus: float = Field(0.0, ge=0)
+    calibration: str | None = None
     threads: int | None = Field(None, ge=1)
 
     @property

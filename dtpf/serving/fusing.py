@@ -86,6 +86,7 @@ def _answer(request: Request, prediction: Prediction) -> Response:
     }
     headers = {
         "X-Model-Version": prediction.version,
+        "X-Fusion-Warnings": prediction.warnings,
         "Server-Timing": timing,
         "Cache-Control": "no-store",
     }
@@ -161,6 +162,7 @@ def _fused_member(
         "status": "fused",
         "file": f"fused/{pair.name}.{query.format}",
         "version": prediction.version,
+        "warnings": prediction.warnings,
         "timings": {stage: round(ms, 1) for stage, ms in prediction.timings.items()},
         "data": prediction.data,
     }

@@ -12,16 +12,20 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from dtpf.cameras.calibration import load_calibration
+from dtpf.cameras.guards import as_header, check_result
+from dtpf.cameras.prepare import CameraConfig, Prepared, Rig
 from dtpf.core.errors import UserError
 from dtpf.core.fusion import Fuser
-from dtpf.core.ops.pixels import FloatImage, infrared_to_unit, luma, unit_to_dtype, visible_to_unit
+from dtpf.core.ops.pixels import FloatImage, infrared_to_unit, luma, unit_to_dtype
 from dtpf.data import images
 from dtpf.serving import arrays
 from dtpf.serving.batching import Batcher, Fusing, OnBatch
 from dtpf.serving.config import ServeConfig
 from dtpf.serving.problems import InputError
-from dtpf.serving.resizing import SizePolicy, bring_to_one_size
+from dtpf.serving.resizing import RESOLUTION, SizePolicy, check_sizes
 from dtpf.serving.tiling import fuse_tiled
 
 OutputFormat = Literal["png", "jpeg", "webp", "tiff"]
@@ -58,7 +62,8 @@ class Options:
 class Prediction:
     """One encoded fused image.
 
-    `timings` are milliseconds of decode, model (with the wait for a batch) and encode.
+    `timings` are milliseconds of decode, model (with the wait for a batch) and encode; `warnings`
+    are kinds of `dtpf.cameras.guards`, or `none`.
     """
 
     data: bytes
@@ -67,6 +72,7 @@ class Prediction:
     width: int
     version: str
     timings: dict[str, float]
+    warnings: str = "none"
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,11 @@ class Predictor:
         self._config = config
         self._batcher = batcher or make_batcher(config)
         self._loader = loader
+        given = load_calibration(config.calibration) if config.calibration else None
+        self._rigs: dict[SizePolicy, Rig] = {
+            policy: Rig(CameraConfig(calibration=given, resolution=resolution))
+            for policy, resolution in RESOLUTION.items()
+        }
         self._exchange = threading.Lock()
         self._loaded = _accept(fuser, "model") if fuser is not None else None
         if config.threads is not None:
@@ -169,7 +180,7 @@ class Predictor:
             shown = luma(fused) if options.gray else fused
             return images.encode(shown, options.format, options.quality)
 
-        def decode() -> tuple[FloatImage, FloatImage]:
+        def decode() -> tuple[NDArray, NDArray]:
             return _decode(visible, infrared, self._config.max_pixels)
 
         return self._answer(decode, encode, options.size, f"image/{options.format}", abandoned)
@@ -187,14 +198,14 @@ class Predictor:
         def encode(fused: FloatImage) -> bytes:
             return arrays.write_npy(unit_to_dtype(fused, np.dtype(dtype)))
 
-        def decode() -> tuple[FloatImage, FloatImage]:
+        def decode() -> tuple[NDArray, NDArray]:
             return _read_arrays(visible, infrared, self._config.max_pixels)
 
         return self._answer(decode, encode, size, arrays.MEDIA_TYPE, abandoned)
 
     def _answer(
         self,
-        decode: Callable[[], tuple[FloatImage, FloatImage]],
+        decode: Callable[[], tuple[NDArray, NDArray]],
         encode: Callable[[FloatImage], bytes],
         size: SizePolicy,
         media_type: str,
@@ -203,23 +214,36 @@ class Predictor:
         loaded = self._current()
         clock = _Clock()
         with self._batcher.coming():
-            pair = bring_to_one_size(*decode(), size)
+            pair = self._prepare(*decode(), size)
         clock.lap("decode")
 
         def fuse(seen: FloatImage, heat: FloatImage) -> FloatImage:
             return self._batcher.fuse(loaded.fuser, seen, heat, abandoned)
 
-        fused = fuse_tiled(fuse, *pair, self._config.max_call_pixels)
+        fused = fuse_tiled(fuse, pair.visible, pair.infrared, self._config.max_call_pixels)
+        fused = self._rigs[size].finish(fused, pair)
         clock.lap("model")
+        warnings = as_header(check_result(fused, pair.visible, pair.infrared))
         data = encode(fused)
         clock.lap("encode")
         height, width = fused.shape[:2]
-        return Prediction(data, media_type, height, width, loaded.version, clock.laps)
+        return Prediction(data, media_type, height, width, loaded.version, clock.laps, warnings)
 
     def _current(self) -> _Loaded:
         if self._loaded is None:
             raise NotReadyError("no model is loaded yet")
         return self._loaded
+
+    def _prepare(self, visible: NDArray, infrared: NDArray, size: SizePolicy) -> Prepared:
+        if self._config.calibration is None:
+            check_sizes(visible.shape[:2], infrared.shape[:2], size)
+        try:
+            if infrared.dtype.kind == "f":  # a request says nothing of what degrees should become
+                infrared_to_unit(infrared)
+            return self._rigs[size].prepare(visible, infrared)
+        except UserError as error:
+            field = "visible" if str(error).startswith("visible") else "infrared"
+            raise InputError(field, str(error)) from None
 
 
 class _Clock:
@@ -235,19 +259,19 @@ class _Clock:
         self._last = now
 
 
-def _decode(visible: bytes, infrared: bytes, limit: int) -> tuple[FloatImage, FloatImage]:
+def _decode(visible: bytes, infrared: bytes, limit: int) -> tuple[NDArray, NDArray]:
     with _blaming("visible"):
-        seen = images.decode_visible(visible, "visible", max_pixels=limit)
+        seen = images.decode_array(visible, "visible", max_pixels=limit)
     with _blaming("infrared"):
-        heat = images.decode_infrared(infrared, "infrared", max_pixels=limit)
+        heat = images.decode_array(infrared, "infrared", max_pixels=limit)
     return seen, heat
 
 
-def _read_arrays(visible: bytes, infrared: bytes, limit: int) -> tuple[FloatImage, FloatImage]:
+def _read_arrays(visible: bytes, infrared: bytes, limit: int) -> tuple[NDArray, NDArray]:
     with _blaming("visible"):
-        seen = visible_to_unit(arrays.read_npy(visible, "visible", limit))
+        seen = arrays.read_npy(visible, "visible", limit)
     with _blaming("infrared"):
-        heat = infrared_to_unit(arrays.read_npy(infrared, "infrared", limit))
+        heat = arrays.read_npy(infrared, "infrared", limit)
     return seen, heat
 
 

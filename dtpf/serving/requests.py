@@ -89,6 +89,11 @@ ANSWER_HEADERS = {
         "description": "Version of the model that fused",
         "schema": {"type": "string"},
     },
+    "X-Fusion-Warnings": {
+        "description": "What is wrong with the fused image (blank, saturated, ignores-visible, "
+        "ignores-infrared), or none",
+        "schema": {"type": "string"},
+    },
     "Server-Timing": {
         "description": "Milliseconds of decode, model and encode",
         "schema": {"type": "string"},

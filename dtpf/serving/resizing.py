@@ -1,70 +1,59 @@
-"""What to do with a pair whose two images differ in size.
+"""Which pairs of images that differ in size an endpoint takes; `dtpf.cameras.prepare` resizes them.
 
-Legend: H, W = height and width.
+Sizes are (height, width).
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
-
-from dtpf.core.ops.pixels import FloatImage
+from dtpf.cameras.prepare import Resolution
+from dtpf.core.models.checks import MIN_SIDE
 from dtpf.serving.problems import InputError
 
 SizePolicy = Literal["same", "visible", "infrared"]
+RESOLUTION: Mapping[SizePolicy, Resolution] = {
+    "same": "keep",
+    "visible": "visible",
+    "infrared": "infrared",
+}
 
-MIN_SIDE = 16  # the smallest side that the network takes
 _MAX_STRETCH = 0.02
 
 
-def bring_to_one_size(
-    visible: FloatImage, infrared: FloatImage, policy: SizePolicy
-) -> tuple[FloatImage, FloatImage]:
-    """Return the pair in one size.
+def check_sizes(visible: Sequence[int], infrared: Sequence[int], policy: SizePolicy) -> None:
+    """Refuse pairs that cannot be brought to one size.
 
     Args:
-        visible: (H, W, 3) in [0, 1].
-        infrared: (H, W) in [0, 1].
+        visible: size of the visible image.
+        infrared: size of the infrared image.
         policy: `same` refuses sizes that differ; the others name the image whose size both get,
             where their proportions agree to 2 %.
 
     Raises:
         InputError: sizes differ and may not, or are too small for the network.
     """
-    if visible.shape[:2] != infrared.shape:
+    if tuple(visible) != tuple(infrared):
         if policy == "same":
             raise InputError(
                 "infrared",
-                f"sizes differ: visible is {_size(visible)}, infrared is {_size(infrared)}; send a "
-                "registered pair of one size, or choose the size with the option 'size'",
+                f"sizes differ: visible is {_shown(visible)}, infrared is {_shown(infrared)}; "
+                "send a registered pair of one size, or choose the size with the option 'size'",
             )
         _check_proportions(visible, infrared)
-        if policy == "visible":
-            infrared = _resized(infrared[..., None], visible.shape[:2])[..., 0]
-        else:
-            visible = _resized(visible, infrared.shape)
-    if min(infrared.shape) < MIN_SIDE:
-        raise InputError("visible", f"{_size(visible)} pixels; sides must have at least {MIN_SIDE}")
-    return visible, infrared
+    result = infrared if policy == "infrared" else visible
+    if min(result) < MIN_SIDE:
+        raise InputError("visible", f"{_shown(result)} pixels; sides must have at least {MIN_SIDE}")
 
 
-def _check_proportions(visible: FloatImage, infrared: FloatImage) -> None:
-    (rows, columns), (high, wide) = visible.shape[:2], infrared.shape
+def _check_proportions(visible: Sequence[int], infrared: Sequence[int]) -> None:
+    (rows, columns), (high, wide) = visible, infrared
     if abs((rows / columns) / (high / wide) - 1.0) > _MAX_STRETCH:
         raise InputError(
             "infrared",
-            f"proportions differ: visible is {_size(visible)}, infrared is {_size(infrared)}; "
+            f"proportions differ: visible is {_shown(visible)}, infrared is {_shown(infrared)}; "
             "crop both to one view first",
         )
 
 
-def _resized(image: FloatImage, size: tuple[int, ...]) -> FloatImage:
-    planes_1CHW = torch.from_numpy(image).permute(2, 0, 1)[None]
-    resized = F.interpolate(planes_1CHW, size[:2], mode="bilinear", antialias=True)
-    # Interpolation rounds, and may leave [0, 1] by a hair.
-    result: FloatImage = resized[0].permute(1, 2, 0).clamp(0.0, 1.0).contiguous().numpy()
-    return result
-
-
-def _size(image: FloatImage) -> str:
-    return f"{image.shape[1]} x {image.shape[0]}"
+def _shown(size: Sequence[int]) -> str:
+    return f"{size[1]} x {size[0]}"

@@ -23,7 +23,7 @@ def handlers():
     return sum(len(logging.getLogger(name).handlers) for name in names)
 
 # What other libraries do is not ours to answer for.
-import boto3, matplotlib, pyarrow.fs, sklearn, torch
+import av, boto3, cv2, matplotlib, pyarrow.fs, sklearn, torch
 
 sys.meta_path.insert(0, Blocked())
 environment, before = dict(os.environ), handlers()
