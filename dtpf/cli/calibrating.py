@@ -23,7 +23,7 @@ from dtpf.core.errors import UserError
 from dtpf.core.ops.pixels import FloatImage, luma, visible_to_unit
 from dtpf.core.storage.store import Store
 from dtpf.core.storage.uri import join_uri, normalise_uri, read_bytes
-from dtpf.data.images import decode_array, encode_png
+from dtpf.data.images import SUFFIXES, decode_array, encode_png
 
 _OFF, _UNSURE = 1, 3  # exit codes of a check
 
@@ -131,8 +131,8 @@ def register_pairs(visible: str, infrared: str, out: str, config: CameraConfig) 
 
 def _spread(visible: str, infrared: str, limit: int) -> list[Job]:
     """Return at most `limit` pairs spread over two folders, or the one of two files."""
-    suffix = PurePosixPath(visible).suffix
-    plan = plan_files(visible, infrared, "calibration.png" if suffix else "calibration")
+    one = visible.lower().endswith(SUFFIXES)
+    plan = plan_files(visible, infrared, "calibration.png" if one else "calibration")
     return list(plan.jobs[:: max(1, len(plan.jobs) // max(1, limit))][: max(1, limit)])
 
 
