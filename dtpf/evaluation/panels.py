@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dtpf.cameras.guards import check_result
 from dtpf.core.records import Pair
 from dtpf.data.images import encode
 from dtpf.evaluation.batches import Batch, Load
@@ -44,11 +45,12 @@ class Inset:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of a panel, as data URIs of the whole and of its inset."""
+    """One image of a panel, as data URIs of the whole and of its inset, with its warnings."""
 
     label: str
     image: str
     crop: str
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,13 @@ def source_labels(pair: Pair) -> tuple[str, str]:
 def _panel(methods: Sequence[Method], batch: Batch) -> Panel:
     (pair,) = batch.pairs
     images = dict(zip(source_labels(pair), (batch.visible, batch.infrared), strict=True))
-    images |= {method.name: method.fuse(batch) for method in methods}
+    fused = {method.name: method.fuse(batch) for method in methods}
+    images |= fused
+    sources = _array(batch.visible), _array(batch.infrared)
+    warnings = {
+        name: tuple(found.text for found in check_result(_array(image), *sources, name))
+        for name, image in fused.items()
+    }
     height, width = batch.visible.shape[-2:]
     top, left, side = hottest_window(batch.infrared)
     pictures = tuple(
@@ -129,6 +137,7 @@ def _panel(methods: Sequence[Method], batch: Batch) -> Panel:
             label,
             data_uri(_array(_limited(image))),
             data_uri(_array(image[..., top : top + side, left : left + side])),
+            warnings.get(label, ()),
         )
         for label, image in images.items()
     )

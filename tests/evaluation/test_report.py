@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -152,6 +153,24 @@ def test_panels_show_every_method_and_the_worst_the_subject(html, table):
     ]
     assert tuple(panel.pair_id for panel in worst) == table.worst_pairs("maximum", 3)
     assert [picture.label for picture in worst[0].pictures] == ["visible", "infrared", "maximum"]
+
+
+class Copy:
+    """A method that leaves the infrared image out."""
+
+    name = "copy"
+
+    def fuse(self, batch):
+        return batch.visible
+
+
+def test_a_picture_that_ignores_a_source_bears_a_warning(table):
+    (panel,) = make_panels([*METHODS[:1], Copy()], PAIRS[:1], load)
+    *others, copy = panel.pictures
+    assert not any(picture.warnings for picture in others)
+    assert "hardly anything of the infrared image is left" in copy.warnings[0]
+    page = render_report(ReportData("t", "d", table, "maximum", panels=[panel]))
+    assert f"Warning: {copy.warnings[0]}" in unescape(page)
 
 
 def test_pictures_are_at_native_size_and_crops_show_the_inset():
