@@ -1,6 +1,6 @@
 """Pairs of image files to fused image files: each whole or not at all, none fused twice."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from time import monotonic
@@ -96,8 +96,7 @@ def fuse_folder(
         _learn(jobs, rig)
     ledger = _Ledger(record, engine, rig)
     done = {} if fresh else ledger.done
-    todo = [job for job in jobs if done.get(job.out, {}).get("stamp") != job.stamp or not job.stamp]
-    todo += [job for job in jobs if job not in todo and not _exists(job.out)]
+    todo = [job for job in jobs if not _is_done(job, done)]
     result = BatchResult(skipped=len(jobs) - len(todo))
     progress(result.skipped)
     aligned = {todo[len(todo) * n // _ALIGNED].out for n in range(_ALIGNED)} if todo else set()
@@ -201,6 +200,9 @@ def _named(error: UserError, job: Job) -> UserError:
     return error if named else UserError(f"{job.visible}: {text}")
 
 
-def _exists(uri: str) -> bool:
-    folder, _, name = uri.rpartition("/")
+def _is_done(job: Job, done: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the record knows both files as they are now, and the result is there."""
+    if not job.stamp or done.get(job.out, {}).get("stamp") != job.stamp:
+        return False
+    folder, _, name = job.out.rpartition("/")
     return Store(folder).exists(name)
