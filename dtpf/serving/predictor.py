@@ -5,8 +5,7 @@ The served network can be exchanged while requests run: each request keeps the o
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,18 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dtpf.cameras.calibration import load_calibration
 from dtpf.cameras.guards import as_header, check_result
-from dtpf.cameras.prepare import CameraConfig, Prepared, Rig
 from dtpf.core.errors import UserError
 from dtpf.core.fusion import Fuser
-from dtpf.core.ops.pixels import FloatImage, infrared_to_unit, luma, unit_to_dtype
+from dtpf.core.ops.pixels import FloatImage, luma, unit_to_dtype
 from dtpf.data import images
 from dtpf.serving import arrays
 from dtpf.serving.batching import Batcher, Fusing, OnBatch
 from dtpf.serving.config import ServeConfig
-from dtpf.serving.problems import InputError
-from dtpf.serving.resizing import RESOLUTION, SizePolicy, check_sizes
+from dtpf.serving.inputs import Rigs, decode_pair, read_pair
+from dtpf.serving.resizing import SizePolicy
 from dtpf.serving.tiling import fuse_tiled
 
 OutputFormat = Literal["png", "jpeg", "webp", "tiff"]
@@ -108,11 +105,7 @@ class Predictor:
         self._config = config
         self._batcher = batcher or make_batcher(config)
         self._loader = loader
-        given = load_calibration(config.calibration) if config.calibration else None
-        self._rigs: dict[SizePolicy, Rig] = {
-            policy: Rig(CameraConfig(calibration=given, resolution=resolution))
-            for policy, resolution in RESOLUTION.items()
-        }
+        self._rigs = Rigs(config.calibration)
         self._exchange = threading.Lock()
         self._loaded = _accept(fuser, "model") if fuser is not None else None
         if config.threads is not None:
@@ -181,7 +174,7 @@ class Predictor:
             return images.encode(shown, options.format, options.quality)
 
         def decode() -> tuple[NDArray, NDArray]:
-            return _decode(visible, infrared, self._config.max_pixels)
+            return decode_pair(visible, infrared, self._config.max_pixels)
 
         return self._answer(decode, encode, options.size, f"image/{options.format}", abandoned)
 
@@ -199,7 +192,7 @@ class Predictor:
             return arrays.write_npy(unit_to_dtype(fused, np.dtype(dtype)))
 
         def decode() -> tuple[NDArray, NDArray]:
-            return _read_arrays(visible, infrared, self._config.max_pixels)
+            return read_pair(visible, infrared, self._config.max_pixels)
 
         return self._answer(decode, encode, size, arrays.MEDIA_TYPE, abandoned)
 
@@ -214,14 +207,14 @@ class Predictor:
         loaded = self._current()
         clock = _Clock()
         with self._batcher.coming():
-            pair = self._prepare(*decode(), size)
+            pair = self._rigs.prepare(*decode(), size)
         clock.lap("decode")
 
         def fuse(seen: FloatImage, heat: FloatImage) -> FloatImage:
             return self._batcher.fuse(loaded.fuser, seen, heat, abandoned)
 
         fused = fuse_tiled(fuse, pair.visible, pair.infrared, self._config.max_call_pixels)
-        fused = self._rigs[size].finish(fused, pair)
+        fused = self._rigs.finish(fused, pair, size)
         clock.lap("model")
         warnings = as_header(check_result(fused, pair.visible, pair.infrared))
         data = encode(fused)
@@ -233,17 +226,6 @@ class Predictor:
         if self._loaded is None:
             raise NotReadyError("no model is loaded yet")
         return self._loaded
-
-    def _prepare(self, visible: NDArray, infrared: NDArray, size: SizePolicy) -> Prepared:
-        if self._config.calibration is None:
-            check_sizes(visible.shape[:2], infrared.shape[:2], size)
-        try:
-            if infrared.dtype.kind == "f":  # a request says nothing of what degrees should become
-                infrared_to_unit(infrared)
-            return self._rigs[size].prepare(visible, infrared)
-        except UserError as error:
-            field = "visible" if str(error).startswith("visible") else "infrared"
-            raise InputError(field, str(error)) from None
 
 
 class _Clock:
@@ -257,30 +239,6 @@ class _Clock:
         now = time.perf_counter()
         self.laps[name] = 1000.0 * (now - self._last)
         self._last = now
-
-
-def _decode(visible: bytes, infrared: bytes, limit: int) -> tuple[NDArray, NDArray]:
-    with _blaming("visible"):
-        seen = images.decode_array(visible, "visible", max_pixels=limit)
-    with _blaming("infrared"):
-        heat = images.decode_array(infrared, "infrared", max_pixels=limit)
-    return seen, heat
-
-
-def _read_arrays(visible: bytes, infrared: bytes, limit: int) -> tuple[NDArray, NDArray]:
-    with _blaming("visible"):
-        seen = arrays.read_npy(visible, "visible", limit)
-    with _blaming("infrared"):
-        heat = arrays.read_npy(infrared, "infrared", limit)
-    return seen, heat
-
-
-@contextmanager
-def _blaming(field: str) -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise InputError(field, str(error)) from None
 
 
 def _accept(fuser: Fusing, source: str, sha256: str | None = None) -> _Loaded:

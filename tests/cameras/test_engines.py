@@ -21,10 +21,15 @@ from dtpf.data.images import encode_png
 from dtpf.serving.app import create_app
 from dtpf.serving.config import ServeConfig
 from dtpf.serving.predictor import Predictor
+from dtpf.serving.service import Service
 from tests.cameras.support import colours, heat, write_folder
 
 NETWORK = "student_tiny"
 MARKS = np.array([[0, 0], [20, 2], [22, 14], [3, 12], [10, 8.0]])
+
+
+def serving(fuser, config):
+    return create_app(Service(config, {config.name: Predictor(fuser, config)}))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,7 @@ def fuser():
 @pytest.fixture(scope="module")
 def client(fuser):
     config = ServeConfig()
-    with TestClient(create_app(Predictor(fuser, config), config)) as found:
+    with TestClient(serving(fuser, config)) as found:
         yield found
 
 
@@ -76,7 +81,7 @@ def test_the_endpoint_moves_raw_pairs_and_warns(fuser, files, tmp_path):
     config = ServeConfig(calibration=str(tmp_path / "rig.json"))
     small = encode_png(heat(1, size=(16, 24))[0])
     parts = {"visible": (files[0] / "f0.png").read_bytes(), "infrared": small}
-    with TestClient(create_app(Predictor(fuser, config), config)) as calibrated:
+    with TestClient(serving(fuser, config)) as calibrated:
         answer = calibrated.post("/fuse", files=parts)
     assert answer.status_code == 200
     (tmp_path / "small.png").write_bytes(small)
@@ -88,10 +93,10 @@ def test_the_endpoint_moves_raw_pairs_and_warns(fuser, files, tmp_path):
     class Copies:
         info: ClassVar = {"version": "1"}
 
-        def fuse(self, visible, infrared):
-            return visible
+        def fuse_batch(self, visible, infrared):
+            return list(visible)
 
-    with TestClient(create_app(Predictor(Copies(), ServeConfig()), ServeConfig())) as copying:
+    with TestClient(serving(Copies(), ServeConfig())) as copying:
         pair = {"visible": parts["visible"], "infrared": (files[1] / "f2.png").read_bytes()}
         assert copying.post("/fuse", files=pair).headers["x-fusion-warnings"] == "ignores-infrared"
 

@@ -3,6 +3,7 @@
 import io
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -198,12 +199,14 @@ def test_nothing_is_lost_or_mixed_up_while_replicas_die_and_models_change(served
 
     with ThreadPoolExecutor(4) as pool:
         workers = [pool.submit(work) for _ in range(4)]
-        for kill in range(3):
+        try:
+            for kill in range(3):
+                end.wait(3.0)
+                publish(store, 1 + kill % 2)
+                kill_a_replica()
             end.wait(3.0)
-            publish(store, 1 + kill % 2)
-            ray.kill(ray.get_actor(sorted(replica_ids())[0], namespace="serve"))
-        end.wait(3.0)
-        end.set()
+        finally:
+            end.set()
         for worker in workers:
             worker.result(120)
     assert answers["wrong"] == 0
@@ -222,6 +225,14 @@ def fused_by(store: Store, seed: int) -> NDArray:
 
 def pixels(data: bytes) -> NDArray:
     return np.asarray(Image.open(io.BytesIO(data)), dtype=np.float64)
+
+
+def kill_a_replica() -> None:
+    """Kill one as soon as there is one: on a busy machine a new one may take a while."""
+    deadline = time.monotonic() + 60.0
+    while not (names := sorted(replica_ids())) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    ray.kill(ray.get_actor(names[0], namespace="serve"))
 
 
 def replica_ids() -> set[str]:

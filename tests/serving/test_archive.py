@@ -106,7 +106,8 @@ def test_pairs_of_an_archive_share_model_calls(predictor, config, fuser):
         fuser.gate.set()
         request.join(20)
     assert len(unpacked(answers[0])[0]) == 17
-    assert fuser.sizes[1] + fuser.sizes[2] == 8  # after the one that tried the network
+    # After the one that tried the network: the second takes all that waited for the first.
+    assert 8 - fuser.sizes[1] <= fuser.sizes[2] <= 8
     assert sum(fuser.sizes[1:]) == 17
 
 
