@@ -6,7 +6,8 @@ fused = fuser(visible, infrared)
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +18,11 @@ from PIL import Image
 from dtpf.core.bundle import Bundle, load_bundle
 from dtpf.core.errors import UserError
 from dtpf.core.models import PRESETS, FusionNet, build
+from dtpf.core.models.moments import ImageMoments
 from dtpf.core.ops.pixels import FloatImage, infrared_to_unit, unit_to_dtype, visible_to_unit
+from dtpf.core.tiling import MIN_TILE_PIXELS, Fusing, fuse_tiled
+
+MAX_CALL_PIXELS = 2**21  # a full HD image in one call; see docs/models.md for the memory it takes
 
 AnyImage = NDArray | Image.Image | torch.Tensor
 
@@ -29,25 +34,38 @@ class Fuser:
         info: where the network comes from, its config, parameters and scores.
     """
 
-    def __init__(self, bundle: Bundle, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: str | torch.device = "cpu",
+        max_call_pixels: int = MAX_CALL_PIXELS,
+    ) -> None:
+        """Take a loaded bundle; images of more than `max_call_pixels` are fused in tiles."""
         if bundle.model.config.text:
             raise UserError(
                 f"{bundle.uri}: this network needs a text embedding (it is a teacher); "
                 "fuse with a student"
             )
+        if max_call_pixels < MIN_TILE_PIXELS:
+            raise UserError(
+                f"max_call_pixels must be at least {MIN_TILE_PIXELS}, got {max_call_pixels}"
+            )
+        self._max_call_pixels = max_call_pixels
         self.info: dict[str, Any] = bundle.info
         self._device = torch.device(device)
         self._model = bundle.model.to(self._device).eval()
 
     @classmethod
     def from_bundle(
-        cls, source: str | os.PathLike[str], device: str | torch.device = "cpu"
+        cls,
+        source: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
+        max_call_pixels: int = MAX_CALL_PIXELS,
     ) -> Self:
         """Load a bundle by path or URI; a preset name gives that network with untrained weights."""
         name = os.fspath(source)
-        if name in PRESETS:
-            return cls(_untrained(name), device)
-        return cls(load_bundle(name), device)
+        bundle = _untrained(name) if name in PRESETS else load_bundle(name)
+        return cls(bundle, device, max_call_pixels)
 
     def __call__(self, visible: AnyImage, infrared: AnyImage) -> AnyImage:
         """Fuse one pair and return the same kind of image as `visible`, in colour.
@@ -68,13 +86,17 @@ class Fuser:
         return torch.from_numpy(result) if isinstance(visible, torch.Tensor) else result
 
     def fuse(self, visible: FloatImage, infrared: FloatImage) -> FloatImage:
-        """Fuse one pair of float images in [0, 1]: (H, W, 3) and (H, W) to (H, W, 3)."""
-        return self.fuse_batch([visible], [infrared])[0]
+        """Fuse one pair of float images in [0, 1]: (H, W, 3) and (H, W) to (H, W, 3).
+
+        A large pair is fused tile by tile, all with the channel statistics of the whole.
+        """
+        _check_sizes(visible, infrared)
+        return fuse_tiled(self, visible, infrared, self._max_call_pixels)
 
     def fuse_batch(
         self, visible: Sequence[FloatImage], infrared: Sequence[FloatImage]
     ) -> list[FloatImage]:
-        """Fuse pairs of one common size; see `fuse`."""
+        """Fuse pairs of one common size in one call of the network; see `fuse`."""
         for seen, heat in zip(visible, infrared, strict=True):
             _check_sizes(seen, heat)
         seen_bchw = torch.from_numpy(np.stack(visible)).permute(0, 3, 1, 2)
@@ -83,6 +105,28 @@ class Fuser:
             self._model, seen_bchw.to(self._device), heat_b1hw.to(self._device)
         )
         return list(fused_bchw.permute(0, 2, 3, 1).cpu().numpy())
+
+    def passes(self) -> tuple[Fusing, Fusing, Fusing]:
+        """Return this network as `dtpf.core.tiling` shows one image to it; see there."""
+        estimate = ImageMoments()
+        moments = ImageMoments(estimate)
+        contexts = (estimate.collecting, moments.collecting, moments.applied)
+        first, second, third = (_Pass(self, context) for context in contexts)
+        return first, second, third
+
+
+class _Pass:
+    """A network that works within a context."""
+
+    def __init__(self, fuser: Fuser, context: Callable[[], AbstractContextManager[None]]) -> None:
+        self.info = fuser.info
+        self._fuser, self._context = fuser, context
+
+    def fuse_batch(
+        self, visible: Sequence[FloatImage], infrared: Sequence[FloatImage]
+    ) -> list[FloatImage]:
+        with self._context():
+            return self._fuser.fuse_batch(visible, infrared)
 
 
 def fuse_tensors(

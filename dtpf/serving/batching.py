@@ -8,30 +8,17 @@ waits.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
 
 from dtpf.core.ops.pixels import FloatImage
+from dtpf.core.tiling import Fusing
 
 OnBatch = Callable[[int], None]
-
-
-class Fusing(Protocol):
-    """What a served network offers; `dtpf.core.fusion.Fuser` is one."""
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """Version, parameters, provenance and metrics as plain JSON types."""
-
-    def fuse_batch(
-        self, visible: Sequence[FloatImage], infrared: Sequence[FloatImage]
-    ) -> list[FloatImage]:
-        """Fuse pairs (H, W, 3) and (H, W) of one size, in [0, 1], to (H, W, 3) in [0, 1]."""
 
 
 class AbandonedError(RuntimeError):

@@ -68,7 +68,7 @@ class ServeConfig(Config):
     max_queued_requests: int = Field(32, ge=0)
     max_batch_size: int = Field(8, ge=1)
     batch_wait_s: float = Field(0.005, ge=0)
-    max_call_pixels: int = Field(2**20, ge=64**2)
+    max_call_pixels: int = Field(2**20, ge=128**2)  # dtpf.core.tiling.MIN_TILE_PIXELS
     num_replicas: int = Field(1, ge=1)
     max_replicas: int | None = Field(None, ge=1)
     num_cpus: float = Field(1.0, ge=0)

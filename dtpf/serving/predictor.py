@@ -17,13 +17,13 @@ from dtpf.cameras.guards import as_header, check_result
 from dtpf.core.errors import UserError
 from dtpf.core.fusion import Fuser
 from dtpf.core.ops.pixels import FloatImage, luma, unit_to_dtype
+from dtpf.core.tiling import Fusing, fuse_tiled
 from dtpf.data import images
 from dtpf.serving import arrays
-from dtpf.serving.batching import Batcher, Fusing, OnBatch
+from dtpf.serving.batching import Batcher, OnBatch
 from dtpf.serving.config import ServeConfig
 from dtpf.serving.inputs import Rigs, decode_pair, read_pair
 from dtpf.serving.resizing import SizePolicy
-from dtpf.serving.tiling import fuse_tiled
 
 OutputFormat = Literal["png", "jpeg", "webp", "tiff"]
 ArrayType = Literal["float32", "uint8"]
@@ -210,10 +210,11 @@ class Predictor:
             pair = self._rigs.prepare(*decode(), size)
         clock.lap("decode")
 
-        def fuse(seen: FloatImage, heat: FloatImage) -> FloatImage:
-            return self._batcher.fuse(loaded.fuser, seen, heat, abandoned)
+        def call(network: Fusing, seen: FloatImage, heat: FloatImage) -> FloatImage:
+            return self._batcher.fuse(network, seen, heat, abandoned)
 
-        fused = fuse_tiled(fuse, pair.visible, pair.infrared, self._config.max_call_pixels)
+        limit = self._config.max_call_pixels
+        fused = fuse_tiled(loaded.fuser, pair.visible, pair.infrared, limit, call)
         fused = self._rigs.finish(fused, pair, size)
         clock.lap("model")
         warnings = as_header(check_result(fused, pair.visible, pair.infrared))

@@ -4,29 +4,14 @@ Legend: B = batch, H, W = height and width, N = H * W, C = channels, h = heads, 
 head, Q = queries and K = keys of a window.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtpf.core.models.biased_attention import biased_attention
 from dtpf.core.models.layers import DepthwiseConv, pointwise
+from dtpf.core.models.moments import ChannelMoments, as_seen
 from dtpf.core.models.windows import from_squares, to_overlapping, to_squares
-
-
-class ChannelMoments(NamedTuple):
-    """Sums over the pixels of an image from which channel attention follows; they add up."""
-
-    product_BCC: Tensor
-    query_BC: Tensor
-    key_BC: Tensor
-
-
-def total(moments: Sequence[ChannelMoments]) -> ChannelMoments:
-    """Return the sums over several sets of pixels together."""
-    return ChannelMoments(*(torch.stack(parts).sum(dim=0) for parts in zip(*moments, strict=True)))
 
 
 class ChannelAttention(nn.Module):
@@ -51,7 +36,7 @@ class ChannelAttention(nn.Module):
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return (B, H, W, C)."""
         moments, value_BHWC = self.look(x_BHWC)
-        return mix_channels(value_BHWC, self.weight(moments))
+        return mix_channels(value_BHWC, self.weight(as_seen(self, moments)))
 
     def look(self, x_BHWC: Tensor, above: int = 0, below: int = 0) -> tuple[ChannelMoments, Tensor]:
         """Return the sums over all rows but those that are only context, and their values."""

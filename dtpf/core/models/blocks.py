@@ -16,10 +16,10 @@ from dtpf.core.models.attention import (
     ChannelAttention,
     WindowAttention,
     mix_channels,
-    total,
 )
 from dtpf.core.models.config import ModelConfig
 from dtpf.core.models.layers import FeedForward
+from dtpf.core.models.moments import as_seen, total
 from dtpf.core.models.strips import Strip, fits_at_once, strips
 
 
@@ -76,7 +76,7 @@ class ChannelResidual(Residual):
             found, value = self.layer.look(self.norm(around), above, below)
             moments.append(found)
             strip.of(result).copy_(value)  # until their weights are known
-        weight = self.layer.weight(total(moments))
+        weight = self.layer.weight(as_seen(self.layer, total(moments)))
         for strip in images:
             part = strip.of(result)
             torch.add(strip.of(x_BHWC), mix_channels(part, weight), out=part)

@@ -1,0 +1,86 @@
+"""What channel attention knows of an image, and how the tiles of one image come to share it.
+
+Channel attention weighs channels by their products over all pixels. A tile of a large image has
+other products than the whole, so tiles on their own differ in tone from each other and from one
+pass over everything (Chu et al., ECCV 2022, describe it for Restormer). Here a first pass adds up
+the products of tiles, and a second uses the sums for every tile.
+Legend: B = batch, C = channels.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class ChannelMoments(NamedTuple):
+    """Sums over the pixels of an image from which channel attention follows; they add up."""
+
+    product_BCC: Tensor
+    query_BC: Tensor
+    key_BC: Tensor
+
+
+def total(moments: Sequence[ChannelMoments]) -> ChannelMoments:
+    """Return the sums over several sets of pixels together."""
+    return ChannelMoments(*(torch.stack(parts).sum(dim=0) for parts in zip(*moments, strict=True)))
+
+
+_View = Callable[[nn.Module, ChannelMoments], ChannelMoments]
+_view: ContextVar[_View | None] = ContextVar("channel_moments_view", default=None)
+
+
+def as_seen(layer: nn.Module, moments: ChannelMoments) -> ChannelMoments:
+    """Return the moments that `layer` shall use: those given, unless `ImageMoments` is at work."""
+    if torch.compiler.is_compiling():
+        return moments
+    view = _view.get()
+    return moments if view is None else view(layer, moments)
+
+
+class ImageMoments:
+    """The moments of every channel attention of a network, summed over tiles of one image."""
+
+    def __init__(self, estimate: "ImageMoments | None" = None) -> None:
+        """Begin empty; while moments are collected, the layers use the `estimate` if there is one.
+
+        What a layer sees depends on what those before it did, so a better estimate there gives
+        better sums here.
+        """
+        self._estimate = estimate
+        self._sums: dict[nn.Module, ChannelMoments] = {}
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Add up what the layers see; every image of a batch counts as a tile of the same image."""
+        with _viewed(self._collect):
+            yield
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Let the layers use the sums in place of their own moments."""
+        with _viewed(self._apply):
+            yield
+
+    def _collect(self, layer: nn.Module, moments: ChannelMoments) -> ChannelMoments:
+        found = ChannelMoments(*(part.sum(dim=0, keepdim=True) for part in moments))
+        known = self._sums.get(layer)
+        self._sums[layer] = found if known is None else total([known, found])
+        return moments if self._estimate is None else self._estimate._apply(layer, moments)
+
+    def _apply(self, layer: nn.Module, moments: ChannelMoments) -> ChannelMoments:
+        sums = self._sums.get(layer, moments)
+        pairs = zip(sums, moments, strict=True)
+        return ChannelMoments(*(shared.expand_as(own) for shared, own in pairs))
+
+
+@contextmanager
+def _viewed(view: _View) -> Iterator[None]:
+    token = _view.set(view)
+    try:
+        yield
+    finally:
+        _view.reset(token)

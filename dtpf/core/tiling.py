@@ -1,0 +1,162 @@
+"""Large pairs in overlapping tiles, blended: memory is that of one tile, not of the image.
+
+Tiles begin at multiples of 64 pixels, so that windows and padding fall as in one call. They share
+the channel statistics of the whole image (`dtpf.core.models.moments`), so that they agree in tone:
+the network first sees the image shrunk to one tile, which gives an estimate, then all of it piece
+by piece. That takes about the time of a second fusion. Where tiles overlap, their weights rise and
+fall linearly.
+Legend: H, W = height and width.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise, product
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from dtpf.core.ops.pixels import FloatImage
+
+MIN_TILE_PIXELS = 128**2
+
+_GRID = 64  # the largest stride of a network times its window
+_OVERLAP = 64
+_MIN_SIDE = 16
+_BLIND = 8  # pixels at a tile's edge that lack the most of their surroundings
+_ENOUGH = 16  # pieces that the statistics come from, where there are more
+
+Place = tuple[slice, slice]
+
+
+class Fusing(Protocol):
+    """What fuses pairs; `dtpf.core.fusion.Fuser` is one."""
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Version, parameters, provenance and metrics as plain JSON types."""
+
+    def fuse_batch(
+        self, visible: Sequence[FloatImage], infrared: Sequence[FloatImage]
+    ) -> list[FloatImage]:
+        """Fuse pairs (H, W, 3) and (H, W) of one size, in [0, 1], to (H, W, 3) in [0, 1]."""
+
+
+@runtime_checkable
+class WeighsWholeImages(Protocol):
+    """A network whose result at a pixel depends on statistics of the whole image."""
+
+    def passes(self) -> tuple[Fusing, Fusing, Fusing]:
+        """Return what estimates one image's statistics, collects them, and fuses by them."""
+
+
+Call = Callable[[Fusing, FloatImage, FloatImage], FloatImage]
+
+
+def fuse_once(network: Fusing, visible: FloatImage, infrared: FloatImage) -> FloatImage:
+    """Fuse one pair in one call."""
+    return network.fuse_batch([visible], [infrared])[0]
+
+
+def fuse_tiled(
+    network: Fusing,
+    visible: FloatImage,
+    infrared: FloatImage,
+    max_pixels: int,
+    call: Call = fuse_once,
+) -> FloatImage:
+    """Fuse a pair in calls of at most `max_pixels` (at least 128 * 128) pixels each.
+
+    Args:
+        network: what fuses a tile.
+        visible: (H, W, 3) in [0, 1].
+        infrared: (H, W) in [0, 1].
+        max_pixels: pixels of one call.
+        call: how `network` is asked to fuse one tile.
+
+    Returns:
+        (H, W, 3) in [0, 1].
+    """
+    height, width = infrared.shape
+    if height * width <= max_pixels:
+        return call(network, visible, infrared)
+    rows, columns = _tile_size(height, width, max_pixels)
+    spans = _spans(height, rows), _spans(width, columns)
+    if isinstance(network, WeighsWholeImages):
+        pieces = list(product(_pieces(height, rows), _pieces(width, columns)))
+        network = _informed(network, visible, infrared, pieces, call)
+    total = np.zeros((height, width, 3), dtype=np.float32)
+    for down, across in product(*spans):
+        tile = call(network, visible[down, across], infrared[down, across])
+        weight = np.multiply.outer(_ramp(down, height), _ramp(across, width))
+        total[down, across] += tile * weight[..., None]
+    total /= _covered(height, spans[0])[:, None, None]
+    total /= _covered(width, spans[1])[:, None]
+    return total
+
+
+def _informed(
+    network: WeighsWholeImages,
+    visible: FloatImage,
+    infrared: FloatImage,
+    pieces: list[Place],
+    call: Call,
+) -> Fusing:
+    """Show the image to the network, shrunk and in pieces; return it with what it saw."""
+    estimating, collecting, fusing = network.passes()
+    largest = max(infrared[piece].size for piece in pieces)
+    call(estimating, _shrunk(visible, largest), _shrunk(infrared, largest))
+    chosen = np.linspace(0, len(pieces) - 1, min(_ENOUGH, len(pieces))).round().astype(int)
+    for number in chosen:
+        call(collecting, visible[pieces[number]], infrared[pieces[number]])
+    return fusing
+
+
+def _shrunk(image: FloatImage, pixels: int) -> FloatImage:
+    """Return (H, W) or (H, W, 3) as means over areas, of about that many pixels."""
+    height, width = image.shape[:2]
+    scale = math.sqrt(pixels / (height * width))
+    size = [max(_MIN_SIDE, int(side * scale)) for side in (height, width)]
+    channels = torch.from_numpy(np.ascontiguousarray(image)).reshape(height, width, -1)
+    small = F.interpolate(channels.permute(2, 0, 1)[None], size, mode="area")[0]
+    return small.permute(1, 2, 0).reshape(*size, *image.shape[2:]).numpy()
+
+
+def _tile_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
+    side = max(2 * _GRID, math.isqrt(max_pixels) // _GRID * _GRID)
+    rows = min(height, side)
+    # A narrow image has longer tiles.
+    columns = min(width, max(side, max_pixels // rows // _GRID * _GRID))
+    return min(height, max(rows, max_pixels // columns // _GRID * _GRID)), columns
+
+
+def _spans(length: int, tile: int) -> list[slice]:
+    """Return tiles along one side; the last may be shorter by less than the grid."""
+    last = math.ceil((length - tile) / _GRID) * _GRID
+    starts = [*range(0, last, tile - _OVERLAP), last] if last else [0]
+    return [slice(start, min(start + tile, length)) for start in starts]
+
+
+def _pieces(length: int, tile: int) -> list[slice]:
+    """Cut one side into parts of much the same length, so that each pixel counts once."""
+    count = math.ceil(length / tile)
+    cuts = [round(number * length / count / _GRID) * _GRID for number in range(count)] + [length]
+    return [slice(start, stop) for start, stop in pairwise(cuts)]
+
+
+def _covered(length: int, spans: list[slice]) -> FloatImage:
+    """Return the sum of the weights of all tiles along one side."""
+    total = np.zeros(length, dtype=np.float32)
+    for span in spans:
+        total[span] += _ramp(span, length)
+    return total
+
+
+def _ramp(span: slice, length: int) -> FloatImage:
+    """Weights of a tile along one side: 1, falling towards the ends that other tiles cover too."""
+    inside = np.arange(span.start, span.stop) + 0.5
+    from_start = inside - span.start if span.start else np.inf
+    to_stop = span.stop - inside if span.stop < length else np.inf
+    distance = np.minimum(np.minimum(from_start, to_stop), _OVERLAP) * np.ones_like(inside)
+    return np.clip((distance - _BLIND) / (_OVERLAP - 2 * _BLIND), 1e-3, 1.0).astype(np.float32)
