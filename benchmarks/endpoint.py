@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 import numpy as np
 
-from cluster.processes import free_port
+from dtpf.core.machine import free_port
 from dtpf.data.images import encode_png
 from dtpf.data.scenes.render import render_scene
 from dtpf.serving.config import ServeConfig

@@ -28,14 +28,13 @@ from processes import (
     ClusterError,
     check_free,
     end,
-    free_port,
     launch,
     recall,
     remember,
     write_private,
 )
 
-from dtpf.core.machine import logical_cpus
+from dtpf.core.machine import free_port, logical_cpus
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = Path(".dtpf/cluster").absolute()

@@ -26,12 +26,13 @@ from processes import (
     ClusterError,
     check_free,
     end,
-    free_port,
     launch,
     recall,
     remember,
     write_private,
 )
+
+from dtpf.core.machine import free_port
 
 BUCKET = "dtpf"
 START_SECONDS = 60.0

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -94,15 +93,3 @@ def check_free(port: int, option: str) -> None:
             probe.bind((LOOPBACK, port))
         except OSError:
             raise ClusterError(f"port {port} is busy; name another one with {option}") from None
-
-
-def free_port() -> int:
-    """Return a free loopback port below those that systems hand out by themselves."""
-    for port in random.sample(range(20_000, 30_000), 200):
-        with socket.socket() as probe:
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
-            return port
-    raise ClusterError("no free port between 20000 and 29999")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.processes import free_port
+from dtpf.core.machine import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data"

@@ -12,6 +12,7 @@ import torch
 
 from dtpf.core.errors import UserError
 from dtpf.core.fusion import Fuser
+from dtpf.core.machine import keep_freed_memory
 from dtpf.core.ops.pixels import FloatImage
 from dtpf.data.images import decode_visible, encode_png
 
@@ -165,6 +166,7 @@ _worker: Fuser | None = None
 
 def _begin_worker(source: str, device: str, threads: int) -> None:
     global _worker
+    keep_freed_memory()
     torch.set_num_threads(threads)
     _worker = Fuser.from_bundle(source, device)
 

@@ -14,8 +14,7 @@ from itertools import pairwise, product
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+from PIL import Image
 
 from dtpf.core.ops.pixels import FloatImage
 
@@ -118,9 +117,12 @@ def _shrunk(image: FloatImage, pixels: int) -> FloatImage:
     height, width = image.shape[:2]
     scale = math.sqrt(pixels / (height * width))
     size = [max(_MIN_SIDE, int(side * scale)) for side in (height, width)]
-    channels = torch.from_numpy(np.ascontiguousarray(image)).reshape(height, width, -1)
-    small = F.interpolate(channels.permute(2, 0, 1)[None], size, mode="area")[0]
-    return small.permute(1, 2, 0).reshape(*size, *image.shape[2:]).numpy()
+    bands = np.atleast_3d(image).transpose(2, 0, 1)
+    small = [
+        Image.fromarray(band).resize(size[::-1], Image.Resampling.BOX)
+        for band in np.ascontiguousarray(bands)
+    ]
+    return np.stack([np.asarray(band) for band in small], axis=-1).reshape(*size, *image.shape[2:])
 
 
 def _tile_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:

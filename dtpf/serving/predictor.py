@@ -6,6 +6,7 @@ The served network can be exchanged while requests run: each request keeps the o
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -107,7 +108,7 @@ class Predictor:
         self._loader = loader
         self._rigs = Rigs(config.calibration)
         self._exchange = threading.Lock()
-        self._loaded = _accept(fuser, "model") if fuser is not None else None
+        self._loaded = _aside(lambda: _accept(fuser, "model")) if fuser is not None else None
         if config.threads is not None:
             torch.set_num_threads(config.threads)
 
@@ -137,7 +138,7 @@ class Predictor:
         """
         with self._exchange:
             try:
-                loaded = _accept(self._loader(uri), uri, sha256)
+                loaded = _aside(lambda: _accept(self._loader(uri), uri, sha256))
             except UserError:
                 raise
             except Exception as error:
@@ -240,6 +241,17 @@ class _Clock:
         now = time.perf_counter()
         self.laps[name] = 1000.0 * (now - self._last)
         self._last = now
+
+
+def _aside(work: Callable[[], _Loaded]) -> _Loaded:
+    """Do work with networks in a thread of its own, that ends with it.
+
+    Each thread that computes gets a team of OpenMP workers. While there are more of them than
+    cores they sleep between two loops, and waking them costs the model's thread nearly as much as
+    its arithmetic. No thread of an endpoint but the model's may keep such a team.
+    """
+    with ThreadPoolExecutor(1, "load") as thread:
+        return thread.submit(work).result()
 
 
 def _accept(fuser: Fusing, source: str, sha256: str | None = None) -> _Loaded:

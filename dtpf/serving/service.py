@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dtpf.core.fusion import Fuser
+from dtpf.core.machine import keep_freed_memory
 from dtpf.serving.config import ServeConfig
 from dtpf.serving.meters import Meters
 from dtpf.serving.predictor import Loader, NotReadyError, Prediction, Predictor, make_batcher
@@ -93,7 +94,11 @@ class Service:
 
 
 def make_service(config: ServeConfig, loader: Loader = Fuser.from_bundle) -> Service:
-    """Return a service whose models are not loaded yet; they share one batcher."""
+    """Return a service whose models are not loaded yet; they share one batcher.
+
+    Lets this process keep the memory that it frees.
+    """
+    keep_freed_memory()
     meters = Meters()
     batcher = make_batcher(config, meters.batch)
     predictors = {name: Predictor(None, config, loader, batcher) for name in config.names}

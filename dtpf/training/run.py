@@ -11,6 +11,7 @@ import torch
 
 from dtpf.core.bundle import load_bundle, save_bundle
 from dtpf.core.errors import UserError
+from dtpf.core.machine import keep_freed_memory
 from dtpf.core.models import count_parameters
 from dtpf.core.records import Pair, pairs_from_table
 from dtpf.core.storage.store import Store
@@ -54,12 +55,15 @@ def run_training(
 ) -> TrainResult:
     """Train what the spec says, from its latest checkpoint; every process of the group calls it.
 
+    Lets this process keep the memory that it frees.
+
     Args:
         spec: what to train, on what, and where the results go.
         group: the processes that train together.
         on_step: called after each step.
         on_validation: called with the same scores in every process after each validation.
     """
+    keep_freed_memory()
     store = Store(spec.store)
     splits = _split(pairs_from_table(store.read_table(spec.pairs)))
     texts = read_texts(store, spec.captions, spec.embeddings)

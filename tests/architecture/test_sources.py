@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,12 @@ def test_nothing_ties_the_sources_to_one_machine(pattern):
 )
 def test_the_patterns_find_what_they_forbid(pattern, line):
     assert pattern.search(line)
+
+
+def test_benchmarks_start_as_their_documents_say():
+    """`python benchmarks/NAME.py` finds its own folder and the installed package, nothing else."""
+    folder = ROOT / "benchmarks"
+    names = ", ".join(sorted(path.stem for path in folder.glob("*.py")))
+    program = f"import sys; sys.path[0] = {str(folder)!r}; import {names}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr

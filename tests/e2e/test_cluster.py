@@ -21,7 +21,7 @@ import httpx
 import psutil
 import pytest
 
-from cluster.processes import free_port
+from dtpf.core.machine import free_port
 from dtpf.core.storage.store import Store
 from dtpf.data.images import decode_visible
 from tests.small import as_options

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cluster.processes import free_port
 from dtpf.core.bundle import save_bundle
+from dtpf.core.machine import free_port
 from dtpf.core.models import build
 from dtpf.core.storage.store import Store
 from dtpf.pipeline import registry

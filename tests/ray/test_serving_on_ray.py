@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from cluster.processes import free_port
 from dtpf.core.bundle import save_bundle
 from dtpf.core.errors import UserError
 from dtpf.core.fusion import Fuser
+from dtpf.core.machine import free_port
 from dtpf.core.models import build
 from dtpf.core.storage.keys import current_key, model_prefix
 from dtpf.core.storage.store import Store

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from cluster.processes import free_port
+from dtpf.core.machine import free_port
 from dtpf.serving.tokens import add_token
 from tests.serving.fakes import infrared_png, visible_png
 from tests.serving.test_archive import packed, pairs

@@ -9,8 +9,8 @@ import time
 import httpx
 import pytest
 
-from cluster.processes import free_port
 from dtpf.core.errors import UserError
+from dtpf.core.machine import free_port
 from dtpf.serving.config import ServeConfig
 from dtpf.serving.local import serve_local
 from tests.serving.fakes import infrared_png, visible_png

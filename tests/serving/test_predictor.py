@@ -164,3 +164,18 @@ def test_real_network_behind_the_same_interface():
     assert info["parameters"] > 0
     prediction = predictor.predict(visible_png(33, 47), infrared_png(33, 47), Options())
     assert decoded(prediction.data).shape == (33, 47, 3)
+
+
+def test_networks_load_in_a_thread_that_ends(config):
+    """A thread that lives on would keep its OpenMP workers, which slow down the model's."""
+    threads = []
+
+    def loader(uri):
+        threads.append(threading.current_thread())
+        return MeanFuser(uri)
+
+    predictor = Predictor(None, config, loader)
+    predictor.load("v1")
+    predictor.load("v2")
+    assert len(set(threads)) == 2
+    assert not any(thread.is_alive() for thread in threads)
