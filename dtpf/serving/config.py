@@ -32,7 +32,8 @@ class ServeConfig(Config):
         request_timeout_s: Time for one request; an archive's answer may rest that long between
             two of its pairs.
         archive_timeout_s: Time for the whole answer to an archive.
-        body_idle_s: Longest pause between two parts of a body.
+        body_idle_s: Longest pause between two parts of a body; and, without Ray, longest time
+            that a connection may take to send its headers.
         max_ongoing_requests: Requests that one replica works on at a time.
         max_queued_requests: Requests that wait beyond these; more are answered with 503.
         max_batch_size: Pairs of one size in one model call.

@@ -12,6 +12,7 @@ from dtpf.serving import journal
 from dtpf.serving.address import check_free, is_loopback
 from dtpf.serving.app import create_app
 from dtpf.serving.config import ServeConfig
+from dtpf.serving.patience import patient_protocol
 from dtpf.serving.service import Service, make_service
 from dtpf.serving.watch import CurrentModel, Watcher
 
@@ -47,6 +48,7 @@ def serve_local(bundles: Mapping[str, str], config: ServeConfig) -> None:
             app,
             host=config.host,
             port=config.port,
+            http=patient_protocol(config.body_idle_s),
             log_level="warning",
             server_header=False,
             limit_concurrency=config.capacity + _SPARE_CONNECTIONS,

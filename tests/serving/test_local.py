@@ -19,7 +19,9 @@ PROGRAM = """
 import sys
 from dtpf.serving.config import ServeConfig
 from dtpf.serving.local import serve_local
-serve_local({"student": "student_tiny"}, ServeConfig(port=int(sys.argv[1]), max_body_bytes=100_000))
+serve_local({"student": "student_tiny"}, ServeConfig.parse(
+    {"port": int(sys.argv[1]), "max_body_bytes": 100_000, "body_idle_s": 2.0}, "test"
+))
 """
 
 
@@ -45,6 +47,8 @@ def test_process_answers_over_a_real_socket_and_ends_on_sigterm():
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/png")
         assert "server" not in answer.headers
         assert refused_unsent(port) == b"HTTP/1.1 413"
+        assert slow_headers(port) == b"HTTP/1.1 408"
+        assert slow_headers(port, first=True) == b"HTTP/1.1 408"
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) in (0, -signal.SIGTERM)
     finally:
@@ -59,6 +63,19 @@ def refused_unsent(port: int) -> bytes:
             b"POST /fuse HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n"
             b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
         )
+        return connection.recv(12)
+
+
+def slow_headers(port: int, first: bool = False) -> bytes:
+    """Send headers a few bytes at a time, at first or after a whole request; return the answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        if not first:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            while b"alive" not in connection.recv(4096):
+                pass
+        for byte in b"GET /healthz HTTP/1.1\r\nHost: local":
+            connection.sendall(bytes([byte]))
+            time.sleep(0.01)
         return connection.recv(12)
 
 
