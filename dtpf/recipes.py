@@ -5,7 +5,9 @@ A recipe is where a run starts; `--set a.b=value` changes single settings of it.
 
 from collections.abc import Callable
 
+from dtpf.ablations import ABLATIONS
 from dtpf.caption.config import CaptionConfig
+from dtpf.core.config import apply_overrides
 from dtpf.core.errors import UserError
 from dtpf.core.models import PRESETS
 from dtpf.data.index import DataConfig
@@ -84,11 +86,17 @@ RECIPES: dict[str, Callable[[], PipelineConfig]] = {
 
 
 def recipe(name: str) -> PipelineConfig:
-    """Return the configuration of that name.
+    """Return the configuration of that name, or of NAME@ROW with a row of the paper's ablations.
 
     Raises:
-        UserError: there is no such recipe; lists those that exist.
+        UserError: there is no such recipe or row; lists those that exist.
     """
-    if name not in RECIPES:
+    base, at, row = name.partition("@")
+    if base not in RECIPES:
         raise UserError(f"--recipe {name}: unknown; known: {', '.join(RECIPES)}")
-    return RECIPES[name]()
+    config = RECIPES[base]()
+    if not at:
+        return config
+    if row not in ABLATIONS:
+        raise UserError(f"--recipe {name}: no such ablation; known: {', '.join(ABLATIONS)}")
+    return apply_overrides(config, ABLATIONS[row])
