@@ -46,7 +46,7 @@ ABLATIONS: Mapping[str, tuple[str, ...]] = {
         "student.model.refinement=4",
         "student.model.ffn_expansion=2.5",
     ),
-    "table_v/w32": ("student.model.width=32", "student.model.ffn_expansion=2.0"),
+    "table_v/w32": ("student.model.width=32", "student.model.ffn_expansion=2.05"),
     "table_v/w16": ("student.model.width=16",),
     "table_vi/base": _distilled(1.0, 0.0, 0.0),
     "table_vi/base_result": _distilled(1.0, 0.0, 1.0),
