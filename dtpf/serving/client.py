@@ -33,7 +33,7 @@ TOKEN_VARIABLE = "DTPF_TOKEN"
 
 Source = bytes | str | os.PathLike[str]
 
-_AGAIN = (429, 503)
+_AGAIN = (408, 429, 503)  # 408: a body that went astray with a replica that died
 _LONGEST_PAUSE_S = 5.0
 
 

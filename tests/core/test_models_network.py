@@ -200,6 +200,10 @@ REJECTED = [
     (lambda v, i, t: (v, i, t[:, :511]), r"text must be \(2, 512\)"),
     (lambda v, i, t: (v, i, t[:1]), r"text must be \(2, 512\)"),
     (lambda v, i, t: (v, i, t.double()), "text must be torch.float32"),
+    (lambda v, i, t: (255 * v, i, t), r"visible must hold values in \[0, 1\], got .* to 25"),
+    (lambda v, i, t: (v, i - 0.5, t), r"infrared must hold values in \[0, 1\], got -0\."),
+    (lambda v, i, t: (v, torch.where(i > 0.5, torch.nan, i), t), "infrared .* got nan to nan"),
+    (lambda v, i, t: (v / 0, i, t), "visible .* to (inf|nan)"),
 ]
 
 

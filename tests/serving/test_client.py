@@ -145,6 +145,7 @@ def pauses(monkeypatch):
         httpx.Response(503, headers={"Retry-After": "2"}),
         httpx.Response(429, headers={"Retry-After": "2"}),
         httpx.Response(503),
+        httpx.Response(408, json={"detail": "the body went astray"}, headers=PROBLEM),
         httpx.Response(500, text="a proxy lost its replica"),
         httpx.ConnectError("refused"),
         httpx.RemoteProtocolError("went away"),

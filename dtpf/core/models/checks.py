@@ -7,6 +7,8 @@ from dtpf.core.models.config import ModelConfig
 
 MIN_SIDE = 16
 
+_ROUNDING = 1e-2  # what resampling in bfloat16 may add
+
 
 def check_inputs(
     config: ModelConfig,
@@ -27,6 +29,10 @@ def check_inputs(
     for name, tensor in (("visible", visible), ("infrared", infrared), ("text", text)):
         if tensor is not None and tensor.dtype != dtype:
             raise ValueError(f"{name} must be {dtype} like the weights, got {tensor.dtype}")
+    if visible.device.type == "cpu" and not torch.compiler.is_compiling():
+        # Elsewhere reading a value would wait for all work before it.
+        for name, image in (("visible", visible), ("infrared", infrared)):
+            _check_values(name, image)
 
 
 def _check_image(name: str, image: Tensor, channels: int) -> None:
@@ -35,6 +41,15 @@ def _check_image(name: str, image: Tensor, channels: int) -> None:
     if min(image.shape[2:]) < MIN_SIDE or image.shape[0] == 0:
         raise ValueError(
             f"{name} needs at least one image of {MIN_SIDE} pixels a side, got {tuple(image.shape)}"
+        )
+
+
+def _check_values(name: str, image: Tensor) -> None:
+    low, high = (float(value) for value in image.detach().aminmax())
+    if not (low >= -_ROUNDING and high <= 1.0 + _ROUNDING):  # false for NaN too
+        raise ValueError(
+            f"{name} must hold values in [0, 1], got {low:.4g} to {high:.4g}; "
+            "divide 8-bit images by 255, and replace what is not a number"
         )
 
 
