@@ -22,7 +22,7 @@ from dtpf.core.models.moments import ImageMoments
 from dtpf.core.ops.pixels import FloatImage, infrared_to_unit, unit_to_dtype, visible_to_unit
 from dtpf.core.tiling import MIN_TILE_PIXELS, Fusing, fuse_tiled
 
-MAX_CALL_PIXELS = 2**21  # a full HD image in one call; see docs/models.md for the memory it takes
+MAX_CALL_PIXELS = 2**21  # a full HD image in one call
 
 AnyImage = NDArray | Image.Image | torch.Tensor
 

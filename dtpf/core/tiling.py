@@ -14,7 +14,6 @@ from itertools import pairwise, product
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from PIL import Image
 
 from dtpf.core.ops.pixels import FloatImage
 
@@ -113,16 +112,19 @@ def _informed(
 
 
 def _shrunk(image: FloatImage, pixels: int) -> FloatImage:
-    """Return (H, W) or (H, W, 3) as means over areas, of about that many pixels."""
+    """Return (H, W) or (H, W, 3) as means over blocks, of about `pixels` pixels at most.
+
+    Views and one small result: an 8K image is not copied for it.
+    """
     height, width = image.shape[:2]
-    scale = math.sqrt(pixels / (height * width))
-    size = [max(_MIN_SIDE, int(side * scale)) for side in (height, width)]
-    bands = np.atleast_3d(image).transpose(2, 0, 1)
-    small = [
-        Image.fromarray(band).resize(size[::-1], Image.Resampling.BOX)
-        for band in np.ascontiguousarray(bands)
-    ]
-    return np.stack([np.asarray(band) for band in small], axis=-1).reshape(*size, *image.shape[2:])
+    ratio = height * width / pixels
+    short = max(1, min(math.ceil(math.sqrt(ratio)), min(height, width) // _MIN_SIDE))
+    long = max(1, min(math.ceil(ratio / short), max(height, width) // _MIN_SIDE))
+    down, across = (short, long) if height < width else (long, short)
+    rows, columns = height // down, width // across
+    blocks = image[: rows * down, : columns * across]
+    blocks = blocks.reshape(rows, down, columns, across, *image.shape[2:])
+    return blocks.mean(axis=(1, 3), dtype=np.float32)
 
 
 def _tile_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from dtpf.core.bundle import Bundle
 from dtpf.core.errors import UserError
 from dtpf.core.fusion import Fuser
 from dtpf.core.models import build
-from dtpf.core.tiling import MIN_TILE_PIXELS, _spans, fuse_tiled
+from dtpf.core.tiling import MIN_TILE_PIXELS, _shrunk, _spans, fuse_tiled
 from dtpf.data.images import decode_infrared, decode_visible
 from dtpf.serving.config import ServeConfig
 from tests.serving.fakes import MeanFuser, infrared_array, visible_array
@@ -109,6 +109,19 @@ def test_statistics_of_all_tiles_are_those_of_the_image(fuser):
     torch.testing.assert_close(shared, layer(x))
     torch.testing.assert_close(again, layer(x))
     assert (alone - layer(x)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES[1:])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_a_shrunk_image_keeps_its_means_and_fits(height, width, channels):
+    image = np.random.default_rng(0).random((height, width, *channels), dtype=np.float32)
+    small = _shrunk(image, MIN_TILE_PIXELS // 2)
+    assert small.shape[2:] == channels
+    assert min(small.shape[:2]) >= 16
+    assert small.shape[0] * small.shape[1] <= MIN_TILE_PIXELS // 2
+    assert small.mean() == pytest.approx(image.mean(), abs=0.01)
+    constant = _shrunk(np.full_like(image, 0.25), MIN_TILE_PIXELS // 2)
+    np.testing.assert_allclose(constant, 0.25)
 
 
 @pytest.mark.real
