@@ -2,10 +2,11 @@
 
     python benchmarks/paper_claims.py [--steps N] [--seeds N] [--val N] [--store DIR] [--json]
 
-Four networks a seed, trained as `tiny_cpu` does on synthetic scenes, half of them degraded: teachers
-with and without text, students with and without the first as their teacher. Every comparison has
-the same steps, crops, loss and initial seed. Scores are the retention metrics on validation pairs
-against their clean originals. Holds where the mean gain over the seeds is positive.
+Four networks a seed, trained as `tiny_cpu` does on synthetic scenes, half of them degraded:
+teachers with and without text, students with and without the first as their teacher. Both sides
+of a comparison have the same steps, crops, loss and initial seed. Scores are the retention metrics
+on validation pairs against their clean originals. Holds where the mean gain over the seeds is
+positive.
 """
 
 import argparse

@@ -22,11 +22,13 @@ from dtpf.pipeline.config import PipelineConfig
 from dtpf.pipeline.console import Console
 from dtpf.pipeline.engines import Engines, in_process
 from dtpf.pipeline.plan import STAGES, TITLES, Plan
-from dtpf.pipeline.runner import run_stages
+from dtpf.pipeline.runner import follow_stages, run_stages
 from dtpf.pipeline.stages import Context
 from dtpf.recipes import recipe as find_recipe
+from dtpf.training.group import current_group, under_torchrun
 from dtpf.tuning.space_file import find_space, search_settings
 
+TRAININGS = ("teacher", "student")
 DEFAULT_RECIPE, DEFAULT_STORE = "tiny_cpu", ".dtpf/store"
 
 Recipe = Annotated[str, typer.Option("--recipe", help="Configuration to start from.")]
@@ -43,6 +45,11 @@ Force = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; touch nothing.")]
 Strict = Annotated[bool, typer.Option("--strict", help="A pair that cannot be used is an error.")]
 Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray or endpoint.")]
+
+
+def through(last: str) -> Sequence[str]:
+    """Return a stage and all that come before it."""
+    return STAGES[: STAGES.index(last) + 1]
 
 
 def run_job(stages: Sequence[str]) -> None:
@@ -107,6 +114,8 @@ def execute(
     console = Console()
     if dry_run:
         return describe(plan, stages, console)
+    if under_torchrun():
+        return _train_together(plan, stages, force)
     plan.store.check_writable()
     if force is not None:
         console.line(f"redoing: {', '.join(plan.forget(force))}")
@@ -114,6 +123,20 @@ def execute(
     receipts = run_stages(Context(plan, engines, console, forced=force is not None), stages)
     _summary(plan, receipts)
     return None
+
+
+def _train_together(plan: Plan, stages: Sequence[str], force: str | None) -> None:
+    """Run the last stage in all processes that torchrun started; the leader keeps the books."""
+    last = stages[-1]
+    if force is not None or last not in TRAININGS:
+        raise UserError(
+            "torchrun runs jobs/train_teacher.py and jobs/distill_student.py, without --force; run "
+            "all other jobs without torchrun"
+        )
+    if current_group().leads:
+        run_stages(Context(plan, in_process(), Console()), [last])
+    else:
+        follow_stages(Context(plan, in_process(), Console(lambda text: None)), [last])
 
 
 def describe(plan: Plan, stages: Sequence[str], console: Console) -> None:

@@ -1,9 +1,12 @@
 """Train the text-guided teacher.
 
 ray job submit -- python jobs/train_teacher.py --data URI --store URI    (all options: --help)
+
+Stages before it run where the store has no result of them. Without Ray, in several processes, once
+those stages are done: torchrun --nproc-per-node N jobs/train_teacher.py --data URI --store URI
 """
 
-from jobs.common import run_job
+from jobs.common import run_job, through
 
 if __name__ == "__main__":
-    run_job(["teacher"])
+    run_job(through("teacher"))

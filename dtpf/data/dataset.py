@@ -17,6 +17,7 @@ from torch import Tensor
 from dtpf.core.ops.padding import reflect_pad_to_size
 from dtpf.core.ops.pixels import Scaling
 from dtpf.core.records import Pair
+from dtpf.core.storage.patience import patiently
 from dtpf.core.storage.uri import read_bytes
 from dtpf.data.images import decode_infrared, decode_visible
 
@@ -57,6 +58,12 @@ class PairDataset:
     """Decodes pairs on demand and keeps the latest of them; safe to use from several threads.
 
     Images stay in memory as float16, whose steps in [0.5, 1] are 1/2048: finer than 8 bits.
+
+    Args:
+        pairs: what to decode.
+        scaling: how 16-bit infrared is brought to [0, 1].
+        cache_bytes: how much stays in memory.
+        patience: for how many seconds a storage server that does not answer is waited for.
     """
 
     def __init__(
@@ -64,10 +71,12 @@ class PairDataset:
         pairs: Sequence[Pair],
         scaling: Scaling = "percentile",
         cache_bytes: int = CACHE_BYTES,
+        patience: float = 0.0,
     ) -> None:
         self.pairs = tuple(pairs)
         self._scaling: Scaling = scaling
         self._room = cache_bytes
+        self._patience = patience
         self._cache: OrderedDict[int, LoadedImages] = OrderedDict()
         self._used = 0
         self._lock = threading.Lock()
@@ -100,12 +109,15 @@ class PairDataset:
         return loaded
 
     def _visible(self, uri: str) -> Tensor:
-        image = decode_visible(read_bytes(uri), uri)
+        image = decode_visible(self._read(uri), uri)
         return torch.from_numpy(image).permute(2, 0, 1).contiguous().half()
 
     def _infrared(self, uri: str) -> Tensor:
-        image = decode_infrared(read_bytes(uri), uri, self._scaling)
+        image = decode_infrared(self._read(uri), uri, self._scaling)
         return torch.from_numpy(image)[None].half()
+
+    def _read(self, uri: str) -> bytes:
+        return patiently(lambda: read_bytes(uri), self._patience)
 
 
 def _size(loaded: LoadedImages) -> int:

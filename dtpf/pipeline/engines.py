@@ -11,7 +11,8 @@ from dtpf.evaluation.score import Scoring, evaluate
 from dtpf.serving.config import ServeConfig
 from dtpf.training.config import ScalingConfig, TrainSpec
 from dtpf.training.group import current_group
-from dtpf.training.run import StepHook, TrainResult, run_training
+from dtpf.training.journal import StepHook
+from dtpf.training.run import TrainResult, run_training
 from dtpf.tuning.ledger import OnTrials
 from dtpf.tuning.search import search_in_process
 from dtpf.tuning.trials import SearchTask, Trial
@@ -44,4 +45,4 @@ def in_process() -> Engines:
 
 
 def _train(spec: TrainSpec, scaling: ScalingConfig, on_step: StepHook) -> TrainResult:
-    return run_training(spec, current_group(), on_step)
+    return run_training(spec, current_group(gradients=scaling.gradients), on_step)

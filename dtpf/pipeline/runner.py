@@ -44,6 +44,16 @@ def run_stages(context: Context, names: Sequence[str] = STAGES) -> dict[str, Rec
     return receipts
 
 
+def follow_stages(context: Context, names: Sequence[str]) -> None:
+    """Take part in trainings that another process leads, which also writes the receipts."""
+    for name in (stage for stage in STAGES if stage in names):
+        context.plan.need(BEFORE[name])
+        step = context.plan.step(name)
+        assert step is not None, "the stage before has a receipt"
+        if step.receipt is None:
+            FUNCTIONS[name](context, step.keys)
+
+
 def _run_stage(context: Context, name: str) -> Receipt:
     plan, console = context.plan, context.console
     console.stage(STAGES.index(name) + 1, len(STAGES), name, TITLES[name])

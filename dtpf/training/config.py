@@ -9,6 +9,7 @@ from dtpf.core.losses import DistillLossConfig, LossConfig, weights_for
 from dtpf.core.metrics.fidelity import MINIMUM_SIDE as VIF_MINIMUM_SIDE
 from dtpf.core.models import ModelConfig
 from dtpf.core.ops.pixels import Scaling
+from dtpf.training.group import GradientDtype
 
 TaskName = Literal["teacher", "student"]
 
@@ -29,6 +30,15 @@ class TrainConfig(Config):
         validate_every: steps between validations; the last step always validates.
         checkpoint_every: steps between checkpoints.
         keep: how many of the latest checkpoints stay.
+        accumulate: parts of a worker's share of the batch that run one after the other: less
+            memory, the same gradient up to rounding.
+        ema: decay of an average of the weights, which is then validated and shipped instead of the
+            last weights; it rises to this value over the first steps.
+        ship: whether the bundle holds the weights of the last step or of the best validation.
+        on_bad_loss: what happens when the loss is not finite or explodes: `stop` with an error, or
+            `skip` the update of that step, at most `max_skipped` times in a row.
+        explosion: a loss beyond so many times the median of the last 100 counts as exploded.
+        max_skipped: see `on_bad_loss`.
     """
 
     steps: int = Field(default=2000, ge=1)
@@ -43,6 +53,12 @@ class TrainConfig(Config):
     validate_every: int = Field(default=500, ge=1)
     checkpoint_every: int = Field(default=200, ge=1)
     keep: int = Field(default=2, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    ship: Literal["last", "best"] = "last"
+    on_bad_loss: Literal["stop", "skip"] = "stop"
+    explosion: float = Field(default=100.0, gt=1)
+    max_skipped: int = Field(default=10, ge=1)
 
 
 class ScalingConfig(Config):
@@ -53,12 +69,27 @@ class ScalingConfig(Config):
         gpu: one GPU a worker with nccl; otherwise CPUs with gloo.
         cpus_per_worker: what Ray reserves, and how many threads a CPU worker uses.
         max_failures: how often a run starts again from its last checkpoint after lost workers.
+        min_workers: with fewer than `workers`, a run goes on with as many as there is room for, at
+            least this many, and grows again when nodes return.
+        resize_seconds: how often such a run looks whether it may grow.
+        gradients: what workers exchange: `bfloat16` halves the traffic and rounds the gradients.
+        environment: variables of the workers; with GPUs, `NCCL_*` for the machines at hand.
     """
 
     workers: int = Field(default=1, ge=1)
     gpu: bool = False
     cpus_per_worker: int = Field(default=1, ge=1)
     max_failures: int = Field(default=3, ge=0)
+    min_workers: int | None = Field(default=None, ge=1)
+    resize_seconds: float = Field(default=60.0, gt=0)
+    gradients: GradientDtype = "float32"
+    environment: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fewest_are_no_more_than_all(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers is {self.min_workers}, workers only {self.workers}")
+        return self
 
 
 class TrainSpec(Config):

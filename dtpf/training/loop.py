@@ -3,15 +3,21 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from dtpf.core.errors import UserError
+from dtpf.core.models import FusionNet
 from dtpf.training.checkpoints import Checkpoints, Progress
 from dtpf.training.config import TrainConfig
 from dtpf.training.group import Group
+from dtpf.training.health import ailment, memory_errors
+from dtpf.training.state import TrainState, new_state
 from dtpf.training.tasks import Task, TrainBatch
 
 # Batches from a step on, each with the seconds that were waited for it.
@@ -20,7 +26,10 @@ Feed = Callable[[int], Iterator[tuple[TrainBatch, float]]]
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one optimiser step did; `losses` are means over the whole batch of all workers."""
+    """What one optimiser step did; `losses` are means over the whole batch of all workers.
+
+    `skipped` says what was wrong with a step that left the weights as they were.
+    """
 
     step: int
     steps: int
@@ -29,23 +38,29 @@ class StepReport:
     learning_rate: float
     seconds: float
     waited: float
+    skipped: str | None = None
 
 
 @dataclass
 class Hooks:
     """What a caller wants to happen during training; every process calls every hook.
 
-    `on_step` after each step, `on_validate` after every `validate_every` steps and the last.
+    `on_step` after each step; `on_validate`, with the network to ship as it stands, after every
+    `validate_every` steps and the last.
     """
 
     on_step: Callable[[StepReport], None] = lambda report: None
-    on_validate: Callable[[int], None] = lambda step: None
+    on_validate: Callable[[int, FusionNet], None] = lambda step, network: None
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """The loss curve, one row a step: `step`, `loss` and each term."""
+    """The loss curve, one row a step (`step`, `loss` and each term), and the network to ship.
 
+    Steps whose update was skipped have no row.
+    """
+
+    network: FusionNet
     history: tuple[dict[str, float], ...] = field(default=())
 
 
@@ -60,72 +75,118 @@ def fit(
     """Train `task.trainable` up to `config.steps`, from the latest checkpoint if there is one.
 
     Raises:
-        UserError: the loss is not finite; names the step, the pairs and the last checkpoint.
+        UserError: the loss is not finite or explodes (names the step, the pairs and the last good
+            checkpoint), memory runs out, or the batch is too small for its workers and parts.
     """
-    if config.batch < group.world:
-        raise UserError(
-            f"train.batch={config.batch} is smaller than the {group.world} workers; "
-            "raise train.batch or lower the number of workers"
-        )
+    _check_shares(config, group)
     task.to(group.device)
-    optimizer = torch.optim.AdamW(
-        task.trainable.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    progress = checkpoints.restore(task.trainable, optimizer, group.device)
-    trainable = group.wrap(task.trainable.train())
-    history = list(progress.history)
-    saved = progress.step
+    state = new_state(task.trainable, config)
+    progress = checkpoints.restore(state, group.device)
+    run = _Run(task, config, group, state, group.wrap(task.trainable.train()))
+    run.history, run.saved = list(progress.history), progress.step
     batches = feed(progress.step)
     for step in range(progress.step, config.steps):
+        report = run.step(step, batches)
+        hooks.on_step(report)
+        if report.step % config.checkpoint_every == 0 or report.step == config.steps:
+            if group.leads:
+                checkpoints.save(Progress(report.step, tuple(run.history)), state)
+            run.saved = report.step
+        if report.step % config.validate_every == 0 or report.step == config.steps:
+            hooks.on_validate(report.step, task.network_in(state.best_module))
+    return FitResult(task.network_in(state.best_module), tuple(run.history))
+
+
+def _check_shares(config: TrainConfig, group: Group) -> None:
+    parts = group.world * config.accumulate
+    if config.batch < parts:
+        raise UserError(
+            f"train.batch={config.batch} is smaller than the {group.world} workers times "
+            f"train.accumulate={config.accumulate}; raise train.batch or lower one of them"
+        )
+
+
+@dataclass
+class _Run:
+    """One optimiser step after the other."""
+
+    task: Task
+    config: TrainConfig
+    group: Group
+    state: TrainState
+    wrapped: nn.Module
+    history: list[dict[str, float]] = field(default_factory=list)
+    saved: int = 0
+    skipped: int = 0  # in a row
+
+    def step(self, step: int, batches: Iterator[tuple[TrainBatch, float]]) -> StepReport:
         started = time.perf_counter()
         batch, waited = next(batches)
-        rate = _set_learning_rate(optimizer, step, config)
-        losses, norm = _train_step(
-            task, trainable, batch.to(group.device), optimizer, config, group
-        )
-        if not math.isfinite(losses["loss"]):
-            raise UserError(
-                f"loss is {losses['loss']} at step {step}, pairs {', '.join(batch.pair_ids)}; last "
-                f"checkpoint at step {saved}: lower train.learning_rate or look at these pairs"
-            )
-        done = step + 1
-        history.append({"step": float(done), **losses})
+        rate = _set_learning_rate(self.state.optimizer, step, self.config)
+        with memory_errors(step, self.config, self.group.device):
+            losses, norm = self._gradients(batch)
+        before = [row["loss"] for row in self.history[-100:]]
+        wrong = ailment(losses["loss"], norm, before, self.config)
+        if wrong is None:
+            self.state.optimizer.step()
+            self.state.average_in()
+            self.history.append({"step": step + 1.0, **losses})
+            self.skipped = 0
+        else:
+            self._skip_or_stop(step, wrong, batch)
         seconds = time.perf_counter() - started
-        hooks.on_step(StepReport(done, config.steps, losses, norm, rate, seconds, waited))
-        if done % config.checkpoint_every == 0 or done == config.steps:
-            if group.leads:
-                checkpoints.save(Progress(done, tuple(history)), task.trainable, optimizer)
-            saved = done
-        if done % config.validate_every == 0 or done == config.steps:
-            hooks.on_validate(done)
-    return FitResult(tuple(history))
+        return StepReport(step + 1, self.config.steps, losses, norm, rate, seconds, waited, wrong)
+
+    def _gradients(self, batch: TrainBatch) -> tuple[dict[str, float], float]:
+        """Leave the clipped gradient of the whole batch in the parameters."""
+        self.state.optimizer.zero_grad(set_to_none=True)
+        found: list[dict[str, Tensor]] = []
+        parts = np.array_split(np.arange(len(batch)), self.config.accumulate)
+        for number, part in enumerate(parts, start=1):
+            micro = batch.part(slice(int(part[0]), int(part[-1]) + 1)).to(self.group.device)
+            with _exchange(self.wrapped, last=number == len(parts)):
+                found.append(self._backward(micro))
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.state.module.parameters(), self.config.gradient_clip
+        )
+        values = {name: torch.cat([part[name] for part in found]) for name in found[0]}
+        return _means(values, self.config.batch, self.group), float(norm)
+
+    def _backward(self, batch: TrainBatch) -> dict[str, Tensor]:
+        mixed = self.config.precision == "bfloat16"
+        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=mixed):
+            samples, terms = self.task(batch, self.wrapped)
+        # Data-parallel training averages gradients over workers, whose shares may differ by one
+        # sample; this scale makes the average that of the whole batch.
+        share = self.group.world / self.config.batch
+        (samples.sum() * share).backward()
+        return {name: value.detach() for name, value in {"loss": samples, **terms}.items()}
+
+    def _skip_or_stop(self, step: int, wrong: str, batch: TrainBatch) -> None:
+        self.skipped += 1
+        pairs = ", ".join(self.group.gather(batch.pair_ids))
+        line = f"{wrong} at step {step}, pairs {pairs}; last good checkpoint at step {self.saved}"
+        if self.config.on_bad_loss == "stop":
+            raise UserError(
+                f"{line}: lower train.learning_rate, look at these pairs, or set "
+                "train.on_bad_loss=skip"
+            )
+        if self.skipped > self.config.max_skipped:
+            raise UserError(
+                f"{line}: {self.skipped} steps in a row were skipped (train.max_skipped="
+                f"{self.config.max_skipped}); lower train.learning_rate"
+            )
 
 
-def _train_step(
-    task: Task,
-    trainable: nn.Module,
-    batch: TrainBatch,
-    optimizer: torch.optim.Optimizer,
-    config: TrainConfig,
-    group: Group,
-) -> tuple[dict[str, float], float]:
-    optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(group.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        samples, terms = task(batch, trainable)
-    # Data-parallel training averages gradients over workers, whose shares may differ by one
-    # sample; this scale makes the average that of the whole batch.
-    share = group.world / config.batch
-    (samples.sum() * share).backward()
-    norm = torch.nn.utils.clip_grad_norm_(task.trainable.parameters(), config.gradient_clip)
-    if not torch.isfinite(norm):
-        norm = torch.full_like(norm, math.nan)
-    else:
-        optimizer.step()
-    return _means({"loss": samples, **terms}, config.batch, group), float(norm)
+def _exchange(wrapped: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Let workers exchange gradients once a step, with its last part."""
+    if last or not isinstance(wrapped, DistributedDataParallel):
+        return nullcontext()
+    return wrapped.no_sync()
 
 
 def _means(values: dict[str, Tensor], batch: int, group: Group) -> dict[str, float]:
-    sums = torch.stack([value.detach().sum().double() for value in values.values()])
+    sums = torch.stack([value.sum().double() for value in values.values()])
     means = (group.sum(sums) / batch).tolist()
     return dict(zip(values, means, strict=True))
 

@@ -20,8 +20,9 @@ from dtpf.core.errors import UserError
 from dtpf.on_ray import Sender, outcome_of, relay
 from dtpf.training.config import ScalingConfig, TrainSpec
 from dtpf.training.group import current_group
+from dtpf.training.journal import StepHook
 from dtpf.training.loop import StepReport
-from dtpf.training.run import StepHook, TrainResult, run_training
+from dtpf.training.run import TrainResult, run_training
 
 NEWS_SECONDS = 0.5  # how often the leader tells the driver where it stands
 
@@ -42,25 +43,46 @@ def train_on_ray(
     with relay(lambda event: on_step(StepReport(**event))) as send:
         trainer = TorchTrainer(
             _worker,  # type: ignore[arg-type]  # what it returns is in the result
-            train_loop_config={"spec": spec.as_dict(), "send": send},
-            scaling_config=RayScalingConfig(
-                num_workers=scaling.workers,
-                use_gpu=scaling.gpu,
-                resources_per_worker={"CPU": scaling.cpus_per_worker, "GPU": int(scaling.gpu)},
-            ),
-            run_config=RunConfig(
+            train_loop_config={
+                "spec": spec.as_dict(),
+                "send": send,
+                "gradients": scaling.gradients,
+            },
+            scaling_config=_ray_scaling(scaling),
+            run_config=RunConfig(  # type: ignore[call-arg]  # mypy sees the class of Ray Train v1
                 name="ray",
                 storage_path=f"{spec.store.removeprefix('file://')}/{spec.root}",
                 failure_config=FailureConfig(max_failures=scaling.max_failures),
+                # In place before the workers meet: NCCL reads its variables once.
+                worker_runtime_env=_environment(scaling),
             ),
         )
         outcome = outcome_of(trainer)
     return TrainResult(**outcome["result"])
 
 
+def _environment(scaling: ScalingConfig) -> dict[str, Any] | None:
+    return {"env_vars": scaling.environment} if scaling.environment else None
+
+
+def _ray_scaling(scaling: ScalingConfig) -> RayScalingConfig:
+    """Return Ray's settings; with a range of workers it starts with those there is room for.
+
+    A run that shrinks or grows starts again from its latest checkpoint. Crops follow from the step
+    alone and the batch is the same for every number of workers, so its result stays what it was.
+    """
+    elastic = scaling.min_workers is not None and scaling.min_workers < scaling.workers
+    return RayScalingConfig(  # type: ignore[call-arg]  # as above
+        num_workers=(scaling.min_workers, scaling.workers) if elastic else scaling.workers,  # type: ignore[arg-type]
+        use_gpu=scaling.gpu,
+        resources_per_worker={"CPU": scaling.cpus_per_worker, "GPU": int(scaling.gpu)},
+        elastic_resize_monitor_interval_s=scaling.resize_seconds,
+    )
+
+
 def _worker(config: dict[str, Any]) -> dict[str, Any]:
     spec = TrainSpec.parse(config["spec"], "training spec")
-    group = current_group(torch.device(get_device()))
+    group = current_group(torch.device(get_device()), config["gradients"])
     on_step = _leader_news(config["send"]) if group.leads else lambda report: None
     try:
         result = run_training(spec, group, on_step, _report)

@@ -4,7 +4,7 @@ Reads index, captions and (for a student) the teacher's bundle from the store; l
 TensorBoard events and a bundle there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,13 +21,14 @@ from dtpf.training.checkpoints import Checkpoints
 from dtpf.training.config import TrainSpec
 from dtpf.training.feed import TrainingFeed, check_texts
 from dtpf.training.group import Group
-from dtpf.training.logbook import Logbook
-from dtpf.training.loop import Hooks, StepReport, fit
+from dtpf.training.journal import Journal, StepHook, ValidationHook
+from dtpf.training.loop import Hooks, fit
 from dtpf.training.tasks import DistillTask, FusionTask, Task
 from dtpf.training.validation import Validator
 
-StepHook = Callable[[StepReport], None]
-ValidationHook = Callable[[int, dict[str, float]], None]
+# Seconds that a run waits for a storage server before it gives up; it then goes on from its last
+# checkpoint when it is started again.
+STORAGE_PATIENCE = 600.0
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,19 @@ def run_training(
         on_validation: called with the same scores in every process after each validation.
     """
     keep_freed_memory()
-    store = Store(spec.store)
-    splits = _split(pairs_from_table(store.read_table(spec.pairs)))
+    store = Store(spec.store, STORAGE_PATIENCE)
+    pairs = pairs_from_table(store.read_table(spec.pairs))
+    splits = _split(pairs)
     texts = read_texts(store, spec.captions, spec.embeddings)
     check_texts([*splits["train"], *splits["val"]], texts)
-    train_set = PairDataset(splits["train"], spec.infrared_scaling)
+    train_set, val_set = (
+        PairDataset(splits[name], spec.infrared_scaling, patience=STORAGE_PATIENCE)
+        for name in ("train", "val")
+    )
     feed = TrainingFeed(splits["train"], train_set, texts, spec.loss)
-    validator = Validator(PairDataset(splits["val"], spec.infrared_scaling), texts)
+    validator = Validator(val_set, texts)
     task = build_task(spec, store)
-    journal = _Journal(store, spec, task, validator, group, on_step, on_validation)
+    journal = Journal(store, spec, validator, group, on_step, on_validation)
     result = fit(
         task,
         lambda first: feed.batches(first, spec.train, group.rank, group.world),
@@ -81,13 +86,12 @@ def run_training(
         Checkpoints(store, f"{spec.root}/checkpoints", spec.train.keep),
         Hooks(on_step=journal.step, on_validate=journal.validate),
     )
-    scores = journal.finish()
+    network, scores = journal.finish(result.network)
     digest = ""
     if group.leads:
-        digest = save_bundle(store, f"{spec.root}/bundle", task.network, provenance=spec.provenance)
-    return TrainResult(
-        count_parameters(task.network), scores, result.history, group.broadcast(digest)
-    )
+        digest = save_bundle(store, f"{spec.root}/bundle", network, provenance=spec.provenance)
+        journal.write_receipt(pairs, digest)
+    return TrainResult(count_parameters(network), scores, result.history, group.broadcast(digest))
 
 
 def build_task(spec: TrainSpec, store: Store) -> Task:
@@ -101,58 +105,6 @@ def build_task(spec: TrainSpec, store: Store) -> Task:
         raise UserError("the student needs no text: set student.model.text=false")
     teacher = load_bundle(store.uri_of(spec.teacher_bundle)).model
     return DistillTask(spec.model, teacher, spec.loss, spec.distill)
-
-
-class _Journal:
-    """Writes down what happens in a run: TensorBoard in the leader, the hooks everywhere."""
-
-    def __init__(
-        self,
-        store: Store,
-        spec: TrainSpec,
-        task: Task,
-        validator: Validator,
-        group: Group,
-        on_step: StepHook,
-        on_validation: ValidationHook,
-    ) -> None:
-        self._task, self._validator, self._group = task, validator, group
-        self._on_step, self._on_validation = on_step, on_validation
-        self._book: Logbook | None = None
-        self._open = lambda step: Logbook(store, f"{spec.root}/tensorboard", step)
-        self._scores: dict[str, float] = {}
-
-    def step(self, report: StepReport) -> None:
-        if self._group.leads:
-            self._book = self._book or self._open(report.step)
-            self._book.scalars("loss", report.losses, report.step)
-            run = {
-                "learning_rate": report.learning_rate,
-                "gradient_norm": report.gradient_norm,
-                "step_seconds": report.seconds,
-                "data_wait_share": report.waited / max(report.seconds, 1e-9),
-            }
-            self._book.scalars("train", run, report.step)
-        self._on_step(report)
-
-    def validate(self, step: int) -> None:
-        if not len(self._validator):
-            return
-        self._scores = self._validator.scores(self._task.network, self._group)
-        if self._book is not None:
-            self._book.scalars("validation", self._scores, step)
-            picture = self._validator.picture(self._task.network, self._group)
-            self._book.picture("visible_infrared_fused", picture, step)
-            self._book.publish()
-        self._on_validation(step, self._scores)
-
-    def finish(self) -> dict[str, float]:
-        """Return the last scores; a run resumed after its last step validates again."""
-        if not self._scores and len(self._validator):
-            self._scores = self._validator.scores(self._task.network, self._group)
-        if self._book is not None:
-            self._book.close()
-        return self._scores
 
 
 def _split(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:

@@ -41,6 +41,21 @@ class TrainBatch:
     text_BD: Tensor
     weights: Mapping[str, Tensor]
 
+    def __len__(self) -> int:
+        return len(self.pair_ids)
+
+    def part(self, samples: slice) -> "TrainBatch":
+        """Return some of the samples."""
+        return TrainBatch(
+            self.pair_ids[samples],
+            self.visible_B3HW[samples],
+            self.infrared_B1HW[samples],
+            self.visible_guide_B3HW[samples],
+            self.infrared_guide_B1HW[samples],
+            self.text_BD[samples],
+            {name: value[samples] for name, value in self.weights.items()},
+        )
+
     def to(self, device: torch.device) -> "TrainBatch":
         """Return the batch on a device."""
         return TrainBatch(
@@ -66,6 +81,10 @@ class Task(nn.Module, ABC):
     trainable: nn.Module
 
     @abstractmethod
+    def network_in(self, trainable: nn.Module) -> FusionNet:
+        """Return the network to ship inside `trainable` or a copy of it, such as an average."""
+
+    @abstractmethod
     def forward(self, batch: TrainBatch, trainable: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
         """Run `trainable` (wrapped or not) on a batch."""
 
@@ -76,6 +95,11 @@ class FusionTask(Task):
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()
         self.network = self.trainable = FusionNet(model)
+
+    def network_in(self, trainable: nn.Module) -> FusionNet:
+        """Return `trainable`."""
+        assert isinstance(trainable, FusionNet)
+        return trainable
 
     def forward(self, batch: TrainBatch, trainable: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted fusion loss (B,) and its unweighted terms."""
@@ -117,6 +141,11 @@ class DistillTask(Task):
         self.base_weights = weights_for((), loss).as_dict()
         # In a tuple the teacher is no submodule: never wrapped, never saved, never set to train.
         self._frozen = (teacher.eval().requires_grad_(False),)
+
+    def network_in(self, trainable: nn.Module) -> FusionNet:
+        """Return the student without its projections."""
+        assert isinstance(trainable, ProjectedStudent)
+        return trainable.student
 
     @property
     def teacher(self) -> FusionNet:

@@ -3,7 +3,9 @@
 import json
 import os
 import uuid
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
 
 import boto3
 import pyarrow as pa
@@ -12,7 +14,20 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pyarrow import fs
 
 from dtpf.core.errors import UserError
+from dtpf.core.storage.patience import Result, patiently
 from dtpf.core.storage.uri import join_uri, normalise_uri, resolve, s3_settings, storage_errors
+
+Params = ParamSpec("Params")
+
+
+def _patient(
+    method: Callable[Concatenate["Store", Params], Result],
+) -> Callable[Concatenate["Store", Params], Result]:
+    @wraps(method)
+    def call(self: "Store", *args: Params.args, **kwargs: Params.kwargs) -> Result:
+        return patiently(lambda: method(self, *args, **kwargs), self._patience)
+
+    return call
 
 
 class Store:
@@ -21,10 +36,16 @@ class Store:
     A write is atomic: readers see the old object or the new one. On local disks that is a
     temporary file, flushed and renamed; on S3 an object appears when its upload completes.
     Stores pickle as their URI, so they travel to workers, which connect on first use.
+
+    Args:
+        uri: the root.
+        patience: for how many seconds calls wait for a server that does not answer; `create` and
+            `check_writable` never do.
     """
 
-    def __init__(self, uri: str | os.PathLike[str]) -> None:
+    def __init__(self, uri: str | os.PathLike[str], patience: float = 0.0) -> None:
         self.uri = normalise_uri(uri)
+        self._patience = patience
 
     def __repr__(self) -> str:
         return f"Store({self.uri!r})"
@@ -41,24 +62,27 @@ class Store:
         """
         if self.uri.startswith("s3://"):
             _check_bucket(self.uri)
-        probe = f".probe-{uuid.uuid4().hex}"
-        self.write_bytes(probe, b"probe")
-        if self.read_bytes(probe) != b"probe":
+        probe, store = f".probe-{uuid.uuid4().hex}", Store(self.uri)
+        store.write_bytes(probe, b"probe")
+        if store.read_bytes(probe) != b"probe":
             raise UserError(f"{self.uri}: the store does not return what was written to it")
-        self.delete(probe)
+        store.delete(probe)
 
+    @_patient
     def exists(self, key: str) -> bool:
         """Say whether there is an object at `key`."""
         filesystem, path = resolve(self.uri_of(key))
         with storage_errors(self.uri_of(key)):
             return bool(filesystem.get_file_info(path).type == fs.FileType.File)
 
+    @_patient
     def read_bytes(self, key: str) -> bytes:
         """Return the object at `key`; a UserError names it when it is missing."""
         filesystem, path = resolve(self.uri_of(key))
         with storage_errors(self.uri_of(key)), filesystem.open_input_file(path) as source:
             return bytes(source.read())
 
+    @_patient
     def write_bytes(self, key: str, data: bytes) -> None:
         """Write one object atomically, replacing what was there."""
         filesystem, path = resolve(self.uri_of(key))
@@ -77,6 +101,7 @@ class Store:
                 return _create_local(path, data)
             return _create_s3(path, data)
 
+    @_patient
     def keys(self, prefix: str) -> list[str]:
         """Return the keys of all objects below a prefix, sorted; temporary files are not listed."""
         filesystem, root = resolve(self.uri)
@@ -86,6 +111,7 @@ class Store:
         found = [info.path[len(root) + 1 :] for info in infos if info.type == fs.FileType.File]
         return sorted(key for key in found if not os.path.basename(key).startswith("."))
 
+    @_patient
     def delete(self, prefix: str) -> None:
         """Delete an object, or everything below a prefix; a missing one is no error."""
         filesystem, path = resolve(self.uri_of(prefix))

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pyarrow import fs
 
 from dtpf.core.errors import UserError
+from dtpf.core.storage.patience import StorageAway
 
 
 def normalise_uri(uri: str | os.PathLike[str]) -> str:
@@ -86,8 +87,16 @@ def storage_errors(uri: str) -> Iterator[None]:
     except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
         raise UserError(f"{uri}: not accessible ({error}); check its rights") from None
     except OSError as error:
-        raise UserError(f"{uri}: {_remedy(str(error))}") from None
+        message = str(error)
+        if any(mark in message for mark in _AWAY):
+            raise StorageAway(
+                f"{uri}: the storage server does not answer; check AWS_ENDPOINT_URL"
+            ) from None
+        raise UserError(f"{uri}: {_remedy(message)}") from None
 
+
+# Errors that pass when the server is back. An internal error is what some say while they start.
+_AWAY = ("NETWORK_CONNECTION", "INTERNAL_FAILURE", "SERVICE_UNAVAILABLE", "SLOW_DOWN", "curlCode")
 
 _REMEDIES = {
     "NO_SUCH_BUCKET": "the bucket does not exist; create it first",
@@ -99,7 +108,6 @@ _REMEDIES = {
     "SignatureDoesNotMatch": "the S3 keys are refused; check AWS_SECRET_ACCESS_KEY",
     "ACCESS_DENIED": "access denied; check the S3 keys and the bucket's policy",
     "AccessDenied": "access denied; check the S3 keys and the bucket's policy",
-    "NETWORK_CONNECTION": "the storage server does not answer; check AWS_ENDPOINT_URL",
     "Read-only file system": "the folder is on a read-only file system; choose another --store",
     "No space left": "the disk is full; free some space and run the same command again",
 }
