@@ -5,12 +5,14 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from dtpf.core.config import Config
+from dtpf.core.errors import UserError
 from dtpf.core.losses import DistillLossConfig, LossConfig, weights_for
 from dtpf.core.metrics.fidelity import MINIMUM_SIDE as VIF_MINIMUM_SIDE
 from dtpf.core.models import ModelConfig
 from dtpf.core.ops.pixels import Scaling
 
 TaskName = Literal["teacher", "student"]
+TeacherOutputs = Literal["live", "stored"]
 
 
 class TrainConfig(Config):
@@ -29,6 +31,7 @@ class TrainConfig(Config):
         validate_every: steps between validations; the last step always validates.
         checkpoint_every: steps between checkpoints.
         keep: how many of the latest checkpoints stay.
+        fixed_crops: crops repeat, in the same order, after so many of them; None is never.
     """
 
     steps: int = Field(default=2000, ge=1)
@@ -43,6 +46,7 @@ class TrainConfig(Config):
     validate_every: int = Field(default=500, ge=1)
     checkpoint_every: int = Field(default=200, ge=1)
     keep: int = Field(default=2, ge=1)
+    fixed_crops: int | None = Field(default=None, ge=1)
 
 
 class ScalingConfig(Config):
@@ -73,6 +77,8 @@ class TrainSpec(Config):
         embeddings: prefix of the embedding shards.
         infrared_scaling: how 16-bit infrared is brought to [0, 1].
         teacher_bundle: prefix of the teacher's bundle, for the student.
+        teacher_outputs: whether a student's teacher runs in every step, or its outputs for
+            `train.fixed_crops` are read from the store, where they were written before.
         provenance: what the bundle's card says of its origin.
     """
 
@@ -88,6 +94,7 @@ class TrainSpec(Config):
     embeddings: str
     infrared_scaling: Scaling = "percentile"
     teacher_bundle: str | None = None
+    teacher_outputs: TeacherOutputs = "live"
     provenance: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -99,3 +106,23 @@ class TrainSpec(Config):
                 f"needs {VIF_MINIMUM_SIDE} pixels"
             )
         return self
+
+    @model_validator(mode="after")
+    def _stored_outputs_have_an_end(self) -> Self:
+        if self.teacher_outputs == "stored":
+            required_fixed_crops(self.train)
+        return self
+
+
+def required_fixed_crops(train: TrainConfig) -> int:
+    """Return `train.fixed_crops`, without which a teacher's outputs cannot be stored.
+
+    Raises:
+        UserError: it is not set; names it and the remedy.
+    """
+    if train.fixed_crops is None:
+        raise UserError(
+            "teacher_outputs=stored needs train.fixed_crops, after how many crops they repeat; "
+            "set it (to a multiple of the number of training pairs), or teacher_outputs=live"
+        )
+    return train.fixed_crops

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dtpf.core.bundle import load_bundle, save_bundle
+from dtpf.core.bundle import load_bundle, read_bundle_config, save_bundle
 from dtpf.core.errors import UserError
 from dtpf.core.machine import keep_freed_memory
 from dtpf.core.models import count_parameters
@@ -24,6 +24,7 @@ from dtpf.training.group import Group
 from dtpf.training.logbook import Logbook
 from dtpf.training.loop import Hooks, StepReport, fit
 from dtpf.training.tasks import DistillTask, FusionTask, Task
+from dtpf.training.teacher_outputs.reader import open_outputs
 from dtpf.training.validation import Validator
 
 StepHook = Callable[[StepReport], None]
@@ -69,7 +70,8 @@ def run_training(
     texts = read_texts(store, spec.captions, spec.embeddings)
     check_texts([*splits["train"], *splits["val"]], texts)
     train_set = PairDataset(splits["train"], spec.infrared_scaling)
-    feed = TrainingFeed(splits["train"], train_set, texts, spec.loss)
+    outputs = open_outputs(spec, store, splits["train"])
+    feed = TrainingFeed(splits["train"], train_set, texts, spec.loss, outputs)
     validator = Validator(PairDataset(splits["val"], spec.infrared_scaling), texts)
     task = build_task(spec, store)
     journal = _Journal(store, spec, task, validator, group, on_step, on_validation)
@@ -91,7 +93,7 @@ def run_training(
 
 
 def build_task(spec: TrainSpec, store: Store) -> Task:
-    """Return the task with freshly seeded weights; a student loads its teacher from the store."""
+    """Return the task with freshly seeded weights; a student whose teacher runs live loads it."""
     torch.manual_seed(spec.train.seed)
     if spec.task == "teacher":
         return FusionTask(spec.model)
@@ -99,7 +101,10 @@ def build_task(spec: TrainSpec, store: Store) -> Task:
         raise UserError("task student needs teacher_bundle, the prefix of the teacher's bundle")
     if spec.model.text:
         raise UserError("the student needs no text: set student.model.text=false")
-    teacher = load_bundle(store.uri_of(spec.teacher_bundle)).model
+    uri = store.uri_of(spec.teacher_bundle)
+    live = spec.teacher_outputs == "live"
+    teacher = load_bundle(uri).model if live else read_bundle_config(uri)[0]
+    torch.manual_seed(spec.train.seed)  # again: loading a network draws its first weights
     return DistillTask(spec.model, teacher, spec.loss, spec.distill)
 
 
