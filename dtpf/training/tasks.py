@@ -5,8 +5,9 @@ Legend: B = batch, H, W = height and width, D = text width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -131,6 +132,12 @@ class DistillTask(Task):
         self._frozen = (
             (teacher.eval().requires_grad_(False),) if isinstance(teacher, FusionNet) else ()
         )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the teacher too, to whatever device or type this module is moved."""
+        for teacher in self._frozen:
+            teacher._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     @property
     def teacher(self) -> FusionNet:

@@ -221,6 +221,13 @@ def test_a_student_of_stored_outputs_holds_no_teacher(written):
         task(feed(live(student)).batch(0, student.train), task.trainable)
 
 
+def test_a_live_teacher_moves_with_its_task(written):
+    """It is no submodule, yet has to be where the batches are."""
+    task = build_task(live(written[0]), Store(written[0].store)).to(torch.float64)
+    assert {weight.dtype for weight in task.teacher.parameters()} == {torch.float64}
+    assert len(list(task.parameters())) == len(list(task.trainable.parameters()))
+
+
 def test_the_loss_curve_is_that_of_a_live_teacher(written):
     """The same crops and weights: float16 moves the loss by less than 0.02% in four steps."""
     student = with_train(written[0], steps=4, warmup=0)
