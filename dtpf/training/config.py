@@ -126,3 +126,14 @@ def required_fixed_crops(train: TrainConfig) -> int:
             "set it (to a multiple of the number of training pairs), or teacher_outputs=live"
         )
     return train.fixed_crops
+
+
+def required_teacher_bundle(spec: TrainSpec) -> str:
+    """Return `spec.teacher_bundle`, without which there is no student.
+
+    Raises:
+        UserError: it is not set.
+    """
+    if spec.teacher_bundle is None:
+        raise UserError("task student needs teacher_bundle, the prefix of the teacher's bundle")
+    return spec.teacher_bundle

@@ -18,7 +18,7 @@ from dtpf.core.storage.store import Store
 from dtpf.data.dataset import PairDataset
 from dtpf.data.texts import read_texts
 from dtpf.training.checkpoints import Checkpoints
-from dtpf.training.config import TrainSpec
+from dtpf.training.config import TrainSpec, required_teacher_bundle
 from dtpf.training.feed import TrainingFeed, check_texts
 from dtpf.training.group import Group
 from dtpf.training.logbook import Logbook
@@ -97,11 +97,9 @@ def build_task(spec: TrainSpec, store: Store) -> Task:
     torch.manual_seed(spec.train.seed)
     if spec.task == "teacher":
         return FusionTask(spec.model)
-    if spec.teacher_bundle is None:
-        raise UserError("task student needs teacher_bundle, the prefix of the teacher's bundle")
+    uri = store.uri_of(required_teacher_bundle(spec))
     if spec.model.text:
         raise UserError("the student needs no text: set student.model.text=false")
-    uri = store.uri_of(spec.teacher_bundle)
     live = spec.teacher_outputs == "live"
     teacher = load_bundle(uri).model if live else read_bundle_config(uri)[0]
     torch.manual_seed(spec.train.seed)  # again: loading a network draws its first weights

@@ -320,6 +320,19 @@ def test_a_damaged_shard_is_named_with_the_remedy(written, captioned, kind, tmp_
     assert "\n" not in str(caught.value)
 
 
+def test_no_byte_of_the_header_can_change_unseen(written, captioned, tmp_path):
+    place = replace(shards(written[0]), store=Store(tmp_path))
+    key = f"{place.prefix}/part-00001.safetensors"
+    data = captioned.store.read_bytes(key)
+    for index in range(8 + int.from_bytes(data[:8], "little")):
+        changed = bytearray(data)
+        changed[index] ^= 1
+        local_path(place.store.uri_of(key)).parent.mkdir(parents=True, exist_ok=True)
+        local_path(place.store.uri_of(key)).write_bytes(changed)
+        with pytest.raises(UserError, match="delete it and run the same command again"):
+            place.read(1)
+
+
 def test_a_deleted_shard_is_written_anew(student):
     write_teacher_outputs(student, ALONE)
     before = objects(student)

@@ -25,7 +25,12 @@ from dtpf.core.models.config import LEVELS
 from dtpf.core.records import Pair
 from dtpf.core.storage.keys import teacher_outputs_key, teacher_outputs_prefix
 from dtpf.core.storage.store import Store
-from dtpf.training.config import TrainConfig, TrainSpec, required_fixed_crops
+from dtpf.training.config import (
+    TrainConfig,
+    TrainSpec,
+    required_fixed_crops,
+    required_teacher_bundle,
+)
 
 # A killed job repeats so many crops at most, and a worker that trains reads so many for one.
 SHARD_CROPS = 4
@@ -42,11 +47,13 @@ class OutputShards:
 
     Attributes:
         store: where it lies.
+        network: the teacher's config.
         teacher: sha256 of the teacher's weights.
         digest: fingerprint of all else that the values depend on.
     """
 
     store: Store
+    network: ModelConfig
     teacher: str
     digest: str
 
@@ -95,10 +102,9 @@ class OutputShards:
         key = teacher_outputs_key(self.prefix, shard)
         data, uri = self.store.read_bytes(key), self.store.uri_of(key)
         try:
-            tensors = load_safetensors(data)
-        except SafetensorError as error:
+            tensors, document = load_safetensors(data), _document_of(data)
+        except (SafetensorError, json.JSONDecodeError) as error:
             raise UserError(f"{uri}: damaged ({error}); {_REMEDY}") from None
-        document = _document_of(data)
         checksum = document.pop("crc32", None)
         if document != self._document(shard) or set(tensors) != set(NAMES):
             raise UserError(f"{uri}: holds outputs of another teacher or other crops; {_REMEDY}")
@@ -123,11 +129,9 @@ def shards_of(spec: TrainSpec, store: Store, pairs: Sequence[Pair]) -> OutputSha
         pairs: the index's training pairs, in its order.
 
     Raises:
-        UserError: there is no teacher's bundle.
+        UserError: the spec names no teacher, or its bundle is missing.
     """
-    if spec.teacher_bundle is None:
-        raise UserError("task student needs teacher_bundle, the prefix of the teacher's bundle")
-    _, sha256 = read_bundle_config(store.uri_of(spec.teacher_bundle))
+    network, sha256 = read_bundle_config(store.uri_of(required_teacher_bundle(spec)))
     contents = [[pair.pair_id, pair.visible_sha256, pair.infrared_sha256] for pair in pairs]
     train = spec.train
     digest = fingerprint(
@@ -138,7 +142,7 @@ def shards_of(spec: TrainSpec, store: Store, pairs: Sequence[Pair]) -> OutputSha
         spec.infrared_scaling,
         [train.seed, train.crop, train.precision],
     )
-    return OutputShards(store, sha256, digest)
+    return OutputShards(store, network, sha256, digest)
 
 
 def shards_needed(train: TrainConfig) -> range:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import torch
 
-from dtpf.core.bundle import load_bundle, read_bundle_config
+from dtpf.core.bundle import load_bundle
 from dtpf.core.machine import keep_freed_memory
 from dtpf.core.records import Pair, pairs_from_table
 from dtpf.core.storage.store import Store
 from dtpf.data.dataset import PairDataset
 from dtpf.data.texts import read_texts
-from dtpf.training.config import TrainSpec
+from dtpf.training.config import TrainSpec, required_teacher_bundle
 from dtpf.training.feed import TrainingFeed
 from dtpf.training.group import Group
 from dtpf.training.tasks import run_teacher
@@ -61,8 +61,7 @@ class Work:
         shards = shards_of(spec, store, _training_pairs(spec, store))
         pending = tuple(shards.pending(spec.train))
         crops = len(shards_needed(spec.train)) * SHARD_CROPS
-        teacher, _ = read_bundle_config(store.uri_of(str(spec.teacher_bundle)))
-        size = crops * bytes_per_crop(teacher, spec.train.crop)
+        size = crops * bytes_per_crop(shards.network, spec.train.crop)
         report = OutputsReport(shards.prefix, crops, len(pending) * SHARD_CROPS, size)
         return cls(shards, pending, report)
 
@@ -98,7 +97,7 @@ class ShardWriter:
         self._feed = TrainingFeed(pairs, dataset, texts, spec.loss)
         # Step k of this config has the crops of shard k.
         self._train = spec.train.model_copy(update={"batch": SHARD_CROPS, "fixed_crops": None})
-        self._teacher = load_bundle(store.uri_of(str(spec.teacher_bundle))).model.to(device)
+        self._teacher = load_bundle(store.uri_of(required_teacher_bundle(spec))).model.to(device)
         self._device = device
 
     def write(self, shard: int) -> None:
