@@ -175,11 +175,19 @@ def _on_ray(plan: Plan, stages: Sequence[str]) -> Engines:
     from dtpf.evaluation.on_ray import evaluate_on_ray
     from dtpf.serving.on_ray import check_address, deploy
     from dtpf.training.on_ray import train_on_ray
+    from dtpf.training.teacher_outputs.on_ray import write_teacher_outputs_on_ray
     from dtpf.tuning.on_ray import search_on_ray
 
     if "deploy" in stages:
         check_address(plan.config.serve)
-    return Engines(caption_pairs, train_on_ray, search_on_ray, deploy, evaluate_on_ray)
+    return Engines(
+        caption_pairs,
+        train_on_ray,
+        search_on_ray,
+        deploy,
+        evaluate_on_ray,
+        write_teacher_outputs_on_ray,
+    )
 
 
 def _summary(plan: Plan, receipts: dict[str, Receipt]) -> None:

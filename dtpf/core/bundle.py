@@ -103,15 +103,13 @@ def load_bundle(uri: str | os.PathLike[str]) -> Bundle:
     if text.endswith(f"/{CURRENT}"):
         folder, _, name = text.rpartition("/")
         return load_bundle(Store(folder).read_json(name)["uri"])
+    config, promised = read_bundle_config(text)
     store = Store(text)
-    if not store.exists(CONFIG):
-        raise UserError(f"{text}: no bundle there ({CONFIG} is missing)")
-    document = store.read_json(CONFIG)
     weights = store.read_bytes(WEIGHTS)
     digest = hashlib.sha256(weights).hexdigest()
-    if digest != document.get("sha256"):
+    if digest != promised:
         raise UserError(f"{text}/{WEIGHTS}: damaged (its sha256 is not the one in {CONFIG})")
-    model = FusionNet(ModelConfig.parse(document["model"], f"{text}/{CONFIG}: model"))
+    model = FusionNet(config)
     _load_weights(model, weights, f"{text}/{WEIGHTS}")
     return Bundle(
         model=model.eval(),
@@ -120,6 +118,20 @@ def load_bundle(uri: str | os.PathLike[str]) -> Bundle:
         provenance=store.read_json("provenance.json"),
         metrics=store.read_json("metrics.json"),
     )
+
+
+def read_bundle_config(uri: str | os.PathLike[str]) -> tuple[ModelConfig, str]:
+    """Return the network's config and the sha256 of its weights, without reading the weights.
+
+    Raises:
+        UserError: no bundle there, or a config of another network.
+    """
+    store = Store(uri)
+    if not store.exists(CONFIG):
+        raise UserError(f"{store.uri}: no bundle there ({CONFIG} is missing)")
+    document = store.read_json(CONFIG)
+    config = ModelConfig.parse(document["model"], f"{store.uri}/{CONFIG}: model")
+    return config, str(document.get("sha256"))
 
 
 def _load_weights(model: FusionNet, weights: bytes, source: str) -> None:

@@ -1,5 +1,9 @@
 """The whole pipeline's settings: one section a stage."""
 
+from typing import Self
+
+from pydantic import model_validator
+
 from dtpf.caption.config import CaptionConfig
 from dtpf.core.config import Config
 from dtpf.core.losses import DistillLossConfig, LossConfig
@@ -7,7 +11,12 @@ from dtpf.core.models import ModelConfig
 from dtpf.data.index import DataConfig
 from dtpf.evaluation.config import EvalConfig
 from dtpf.serving.config import ServeConfig
-from dtpf.training.config import ScalingConfig, TrainConfig
+from dtpf.training.config import (
+    ScalingConfig,
+    TeacherOutputs,
+    TrainConfig,
+    required_fixed_crops,
+)
 from dtpf.tuning.config import TuneConfig, TuneResources
 
 
@@ -19,11 +28,22 @@ class TeacherConfig(Config):
 
 
 class StudentConfig(Config):
-    """The text-free student: its network, how long it is distilled, and the loss."""
+    """The text-free student: its network, how long it is distilled, and the loss.
+
+    `teacher_outputs=stored` runs the teacher once for each of `train.fixed_crops`, before the
+    training, instead of in every step.
+    """
 
     model: ModelConfig
     train: TrainConfig
     distill: DistillLossConfig = DistillLossConfig()
+    teacher_outputs: TeacherOutputs = "live"
+
+    @model_validator(mode="after")
+    def _stored_outputs_have_an_end(self) -> Self:
+        if self.teacher_outputs == "stored":
+            required_fixed_crops(self.train)
+        return self
 
 
 class PipelineConfig(Config):

@@ -13,15 +13,21 @@ from dtpf.training.config import ScalingConfig, TrainSpec
 from dtpf.training.group import current_group
 from dtpf.training.journal import StepHook
 from dtpf.training.run import TrainResult, run_training
+from dtpf.training.teacher_outputs.writer import OutputsReport, write_teacher_outputs
 from dtpf.tuning.ledger import OnTrials
 from dtpf.tuning.search import search_in_process
 from dtpf.tuning.trials import SearchTask, Trial
 
 OnCount = Callable[[int, int], None]
 Captioning = Callable[[Sequence[Pair], CaptionConfig, Store, str, str, OnCount], CaptionReport]
+OutputWriting = Callable[[TrainSpec, ScalingConfig, OnCount], OutputsReport]
 Training = Callable[[TrainSpec, ScalingConfig, StepHook], TrainResult]
 Search = Callable[[SearchTask, OnTrials], list[Trial]]
 Deployment = Callable[[ServeConfig, str], str]
+
+
+def _write_outputs(spec: TrainSpec, scaling: ScalingConfig, on_count: OnCount) -> OutputsReport:
+    return write_teacher_outputs(spec, current_group(), on_count)
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Engines:
     search: Search
     deploy: Deployment | None
     score: Scoring = evaluate
+    write_outputs: OutputWriting = _write_outputs
 
 
 def in_process() -> Engines:

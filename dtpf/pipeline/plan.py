@@ -128,6 +128,9 @@ class Plan:
             self.store.delete(step.keys.root)
             if step.name == "tune":
                 self.store.delete(self.search_root())
+            stored = step.receipt.outputs.get("teacher_outputs") if step.receipt else None
+            if step.name == "student" and stored:
+                self.store.delete(stored)
             if step.name == "caption":
                 dataset = self.config.data.name
                 self.store.delete(keys.embeddings_prefix(dataset, step.keys.digest))

@@ -11,7 +11,12 @@ def search_target(config: PipelineConfig) -> TrainSpec:
     """Return the student's spec without keys: what a search space may name is a field of it."""
     student = config.student
     spec = _spec(config, "", "", {}, {}, student.model, student.train)
-    return spec.model_copy(update={"task": "student", "distill": student.distill})
+    update = {
+        "task": "student",
+        "distill": student.distill,
+        "teacher_outputs": student.teacher_outputs,
+    }
+    return spec.model_copy(update=update)
 
 
 def teacher_spec(
@@ -53,6 +58,7 @@ def student_spec(
             "task": "student",
             "distill": config.student.distill,
             "teacher_bundle": teacher.outputs["bundle"],
+            "teacher_outputs": config.student.teacher_outputs,
         }
     )
 

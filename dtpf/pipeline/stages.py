@@ -103,6 +103,7 @@ def untuned_student(context: Context, root: str) -> TrainSpec:
 
 def train(context: Context, spec: TrainSpec) -> Outcome:
     """Train a spec; the outcome has its bundle, its losses and its validation scores."""
+    stored = write_outputs(context, spec)
     result = context.engines.train(spec, context.plan.config.scaling, context.console.losses())
     context.plan.store.write_json(f"{spec.root}/{LOSSES}", list(result.losses))
     losses = [row["loss"] for row in result.losses]
@@ -114,7 +115,24 @@ def train(context: Context, spec: TrainSpec) -> Outcome:
         **{f"val/{name}": value for name, value in result.scores.items()},
     }
     outputs = {"bundle": f"{spec.root}/bundle", "sha256": result.sha256, "run": spec.root}
-    return Outcome(outputs, metrics)
+    return Outcome(outputs | stored, metrics)
+
+
+def write_outputs(context: Context, spec: TrainSpec) -> dict[str, str]:
+    """Write what the store lacks of a spec's teacher outputs; returns where they lie, if anywhere.
+
+    Does nothing for a spec whose teacher runs live.
+    """
+    if spec.teacher_outputs == "live":
+        return {}
+    report = context.engines.write_outputs(
+        spec, context.plan.config.scaling, context.console.counter("crop")
+    )
+    context.console.line(
+        f"teacher outputs of {report.crops} crops, {report.bytes / 1e6:.0f} MB: {report.written} "
+        f"written, {report.crops - report.written} found in the store"
+    )
+    return {"teacher_outputs": report.prefix}
 
 
 def validation_scores(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -9,7 +9,13 @@ from dtpf.core.storage.keys import StageKeys
 from dtpf.evaluation.loading import load_pair
 from dtpf.pipeline.console import Console
 from dtpf.pipeline.finals import final
-from dtpf.pipeline.stages import Context, Outcome, untuned_student, validation_scores
+from dtpf.pipeline.stages import (
+    Context,
+    Outcome,
+    untuned_student,
+    validation_scores,
+    write_outputs,
+)
 from dtpf.tuning.report import as_page, render_section
 from dtpf.tuning.table import as_markdown, as_text, score_trials
 from dtpf.tuning.trials import SearchTask, Trial
@@ -21,6 +27,7 @@ def tune_student(context: Context, place: StageKeys) -> Outcome:
     """Search for a better student, train the best in full, and keep the winner."""
     store = context.plan.store
     task = search_task(context)
+    write_outputs(context, task.base)
     trials = context.engines.search(task, _trial_lines(context.console, task.config.trials))
     store.write_json(f"{place.root}/{TRIALS}", [trial.row() for trial in trials])
     outputs = {"search": task.base.root, "trials": f"{place.root}/{TRIALS}"}

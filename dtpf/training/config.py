@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from dtpf.core.config import Config
+from dtpf.core.errors import UserError
 from dtpf.core.losses import DistillLossConfig, LossConfig, weights_for
 from dtpf.core.metrics.fidelity import MINIMUM_SIDE as VIF_MINIMUM_SIDE
 from dtpf.core.models import ModelConfig
@@ -12,6 +13,7 @@ from dtpf.core.ops.pixels import Scaling
 from dtpf.training.group import GradientDtype
 
 TaskName = Literal["teacher", "student"]
+TeacherOutputs = Literal["live", "stored"]
 
 
 class TrainConfig(Config):
@@ -39,6 +41,7 @@ class TrainConfig(Config):
             `skip` the update of that step, at most `max_skipped` times in a row.
         explosion: a loss beyond so many times the median of the last 100 counts as exploded.
         max_skipped: see `on_bad_loss`.
+        fixed_crops: crops repeat, in the same order, after so many of them; None is never.
     """
 
     steps: int = Field(default=2000, ge=1)
@@ -59,6 +62,7 @@ class TrainConfig(Config):
     on_bad_loss: Literal["stop", "skip"] = "stop"
     explosion: float = Field(default=100.0, gt=1)
     max_skipped: int = Field(default=10, ge=1)
+    fixed_crops: int | None = Field(default=None, ge=1)
 
 
 class ScalingConfig(Config):
@@ -104,6 +108,8 @@ class TrainSpec(Config):
         embeddings: prefix of the embedding shards.
         infrared_scaling: how 16-bit infrared is brought to [0, 1].
         teacher_bundle: prefix of the teacher's bundle, for the student.
+        teacher_outputs: whether a student's teacher runs in every step, or its outputs for
+            `train.fixed_crops` are read from the store, where they were written before.
         provenance: what the bundle's card says of its origin.
     """
 
@@ -119,6 +125,7 @@ class TrainSpec(Config):
     embeddings: str
     infrared_scaling: Scaling = "percentile"
     teacher_bundle: str | None = None
+    teacher_outputs: TeacherOutputs = "live"
     provenance: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -130,3 +137,34 @@ class TrainSpec(Config):
                 f"needs {VIF_MINIMUM_SIDE} pixels"
             )
         return self
+
+    @model_validator(mode="after")
+    def _stored_outputs_have_an_end(self) -> Self:
+        if self.teacher_outputs == "stored":
+            required_fixed_crops(self.train)
+        return self
+
+
+def required_fixed_crops(train: TrainConfig) -> int:
+    """Return `train.fixed_crops`, without which a teacher's outputs cannot be stored.
+
+    Raises:
+        UserError: it is not set; names it and the remedy.
+    """
+    if train.fixed_crops is None:
+        raise UserError(
+            "teacher_outputs=stored needs train.fixed_crops, after how many crops they repeat; "
+            "set it (to a multiple of the number of training pairs), or teacher_outputs=live"
+        )
+    return train.fixed_crops
+
+
+def required_teacher_bundle(spec: TrainSpec) -> str:
+    """Return `spec.teacher_bundle`, without which there is no student.
+
+    Raises:
+        UserError: it is not set.
+    """
+    if spec.teacher_bundle is None:
+        raise UserError("task student needs teacher_bundle, the prefix of the teacher's bundle")
+    return spec.teacher_bundle

@@ -5,7 +5,7 @@ what is in a batch, so every number of workers sees the same crops.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,6 +19,9 @@ from dtpf.data.texts import Texts
 from dtpf.training.config import TrainConfig
 from dtpf.training.tasks import TrainBatch
 
+# Positions of crops to what a teacher made of them, as `TrainBatch.teacher_outputs` has it.
+ReadOutputs = Callable[[Sequence[int]], tuple[torch.Tensor, ...]]
+
 
 class TrainingFeed:
     """Makes this worker's share of the batch of any step.
@@ -28,21 +31,26 @@ class TrainingFeed:
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], dataset: PairDataset, texts: Texts, loss: LossConfig
+        self,
+        pairs: Sequence[Pair],
+        dataset: PairDataset,
+        texts: Texts,
+        loss: LossConfig,
+        teacher_outputs: ReadOutputs = lambda positions: (),
     ) -> None:
         if not pairs:
             raise UserError("the index has no training pairs; add pairs to its train split")
         check_texts(pairs, texts)
         self._dataset = dataset
         self._texts = texts
+        self._teacher_outputs = teacher_outputs
         self._weights = {
             pair.pair_id: weights_for(texts[pair.pair_id][0].degradations, loss) for pair in pairs
         }
 
     def batch(self, step: int, config: TrainConfig, rank: int = 0, world: int = 1) -> TrainBatch:
         """Return the crops of `step` that belong to worker `rank` of `world`."""
-        first = step * config.batch
-        positions = range(first, first + config.batch)[rank::world]
+        positions = crop_positions(step, config)[rank::world]
         crops = training_crops(self._dataset, positions, config.seed, config.crop)
         text = np.stack([self._texts[pair_id][1] for pair_id in crops.pair_ids])
         return TrainBatch(
@@ -53,6 +61,7 @@ class TrainingFeed:
             infrared_guide_B1HW=crops.infrared_guide,
             text_BD=torch.from_numpy(text),
             weights=_stack([self._weights[pair_id] for pair_id in crops.pair_ids]),
+            teacher_outputs=self._teacher_outputs(positions),
         )
 
     def batches(
@@ -68,6 +77,15 @@ class TrainingFeed:
                 if step + 1 < config.steps:
                     coming = pool.submit(self.batch, step + 1, config, rank, world)
                 yield batch, waited
+
+
+def crop_positions(step: int, config: TrainConfig) -> list[int]:
+    """Return the positions of a step's crops; with `fixed_crops` they start again at 0."""
+    first = step * config.batch
+    positions = range(first, first + config.batch)
+    if config.fixed_crops is None:
+        return list(positions)
+    return [position % config.fixed_crops for position in positions]
 
 
 def check_texts(pairs: Sequence[Pair], texts: Texts) -> None:

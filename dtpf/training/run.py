@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dtpf.core.bundle import load_bundle, save_bundle
+from dtpf.core.bundle import load_bundle, read_bundle_config, save_bundle
 from dtpf.core.errors import UserError
 from dtpf.core.machine import keep_freed_memory
 from dtpf.core.models import count_parameters
@@ -18,12 +18,13 @@ from dtpf.core.storage.store import Store
 from dtpf.data.dataset import PairDataset
 from dtpf.data.texts import read_texts
 from dtpf.training.checkpoints import Checkpoints
-from dtpf.training.config import TrainSpec
+from dtpf.training.config import TrainSpec, required_teacher_bundle
 from dtpf.training.feed import TrainingFeed, check_texts
 from dtpf.training.group import Group
 from dtpf.training.journal import Journal, StepHook, ValidationHook
 from dtpf.training.loop import Hooks, fit
 from dtpf.training.tasks import DistillTask, FusionTask, Task
+from dtpf.training.teacher_outputs.reader import open_outputs
 from dtpf.training.validation import Validator
 
 # Seconds that a run waits for a storage server before it gives up; it then goes on from its last
@@ -74,7 +75,8 @@ def run_training(
         PairDataset(splits[name], spec.infrared_scaling, patience=STORAGE_PATIENCE)
         for name in ("train", "val")
     )
-    feed = TrainingFeed(splits["train"], train_set, texts, spec.loss)
+    outputs = open_outputs(spec, store, splits["train"])
+    feed = TrainingFeed(splits["train"], train_set, texts, spec.loss, outputs)
     validator = Validator(val_set, texts)
     task = build_task(spec, store)
     journal = Journal(store, spec, validator, group, on_step, on_validation)
@@ -95,15 +97,16 @@ def run_training(
 
 
 def build_task(spec: TrainSpec, store: Store) -> Task:
-    """Return the task with freshly seeded weights; a student loads its teacher from the store."""
+    """Return the task with freshly seeded weights; a student whose teacher runs live loads it."""
     torch.manual_seed(spec.train.seed)
     if spec.task == "teacher":
         return FusionTask(spec.model)
-    if spec.teacher_bundle is None:
-        raise UserError("task student needs teacher_bundle, the prefix of the teacher's bundle")
+    uri = store.uri_of(required_teacher_bundle(spec))
     if spec.model.text:
         raise UserError("the student needs no text: set student.model.text=false")
-    teacher = load_bundle(store.uri_of(spec.teacher_bundle)).model
+    live = spec.teacher_outputs == "live"
+    teacher = load_bundle(uri).model if live else read_bundle_config(uri)[0]
+    torch.manual_seed(spec.train.seed)  # again: loading a network draws its first weights
     return DistillTask(spec.model, teacher, spec.loss, spec.distill)
 
 

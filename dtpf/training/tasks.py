@@ -5,8 +5,9 @@ Legend: B = batch, H, W = height and width, D = text width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ class TrainBatch:
     """Crops of one step on one worker, with the loss weights that each pair's text asks for.
 
     Images are float32 in [0, 1]; guides are the clean versions where known, else the inputs.
+    `teacher_outputs` is empty where the teacher runs with the student; else it has the teacher's
+    fused image (B, 3, H, W) and the features of its decoder's levels 1 to 4, float16.
     """
 
     pair_ids: tuple[str, ...]
@@ -40,6 +43,7 @@ class TrainBatch:
     infrared_guide_B1HW: Tensor
     text_BD: Tensor
     weights: Mapping[str, Tensor]
+    teacher_outputs: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pair_ids)
@@ -54,6 +58,7 @@ class TrainBatch:
             self.infrared_guide_B1HW[samples],
             self.text_BD[samples],
             {name: value[samples] for name, value in self.weights.items()},
+            tuple(value[samples] for value in self.teacher_outputs),
         )
 
     def to(self, device: torch.device) -> "TrainBatch":
@@ -66,6 +71,7 @@ class TrainBatch:
             self.infrared_guide_B1HW.to(device),
             self.text_BD.to(device),
             {name: value.to(device) for name, value in self.weights.items()},
+            tuple(value.to(device) for value in self.teacher_outputs),
         )
 
 
@@ -129,18 +135,34 @@ class ProjectedStudent(nn.Module):
 
 
 class DistillTask(Task):
-    """Distil a text-free student from a frozen teacher, equation (19)."""
+    """Distil a text-free student from a frozen teacher, equation (19).
+
+    `teacher` is the network, or its config alone where batches bring its outputs.
+    """
 
     def __init__(
-        self, model: ModelConfig, teacher: FusionNet, loss: LossConfig, distill: DistillLossConfig
+        self,
+        model: ModelConfig,
+        teacher: FusionNet | ModelConfig,
+        loss: LossConfig,
+        distill: DistillLossConfig,
     ) -> None:
         super().__init__()
+        shape = teacher.config if isinstance(teacher, FusionNet) else teacher
         self.network = FusionNet(model)
-        self.trainable = ProjectedStudent(self.network, teacher.config.feature_widths)
+        self.trainable = ProjectedStudent(self.network, shape.feature_widths)
         self.distill = distill
         self.base_weights = weights_for((), loss).as_dict()
         # In a tuple the teacher is no submodule: never wrapped, never saved, never set to train.
-        self._frozen = (teacher.eval().requires_grad_(False),)
+        self._frozen = (
+            (teacher.eval().requires_grad_(False),) if isinstance(teacher, FusionNet) else ()
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the teacher too, to whatever device or type this module is moved."""
+        for teacher in self._frozen:
+            teacher._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     def network_in(self, trainable: nn.Module) -> FusionNet:
         """Return the student without its projections."""
@@ -149,16 +171,20 @@ class DistillTask(Task):
 
     @property
     def teacher(self) -> FusionNet:
-        """The frozen teacher."""
+        """The frozen teacher.
+
+        Raises:
+            ValueError: the task has its config alone, and a batch without its outputs.
+        """
+        if not self._frozen:
+            raise ValueError("the batch has no teacher_outputs, and the task no teacher to run")
         return self._frozen[0]
 
     def forward(self, batch: TrainBatch, trainable: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
         """Return L_distill (B,) and its terms; L_base has the fixed weights of the loss config."""
         seen, heat = batch.visible_B3HW, batch.infrared_B1HW
-        text = batch.text_BD if self.teacher.config.text else None
-        with torch.no_grad():
-            goal, goal_features = self.teacher(seen, heat, text, return_features=True)
-        fused, features, projected = trainable(seen, heat, goal_features)
+        goal, *levels = self._teacher_outputs(batch)
+        fused, features, projected = trainable(seen, heat, tuple(levels))
         fixed = {name: seen.new_tensor(value) for name, value in self.base_weights.items()}
         terms = _terms(fused, batch, fixed)
         base = weighted_total(terms, fixed)
@@ -166,6 +192,22 @@ class DistillTask(Task):
         result = result_loss(fused.float(), goal.float())
         total = distillation_total(base, feature, result, self.distill)
         return total, {"base": base, "feature": feature, "result": result, **terms}
+
+    def _teacher_outputs(self, batch: TrainBatch) -> tuple[Tensor, ...]:
+        if not batch.teacher_outputs:
+            return run_teacher(self.teacher, batch)
+        return tuple(value.float() for value in batch.teacher_outputs)
+
+
+@torch.no_grad()
+def run_teacher(teacher: FusionNet, batch: TrainBatch) -> tuple[Tensor, ...]:
+    """Return the fused image and the decoder's four features, each with B as first dimension.
+
+    Shapes and meaning are those of `FusionNet.forward` with `return_features`.
+    """
+    text = batch.text_BD if teacher.config.text else None
+    fused, features = teacher(batch.visible_B3HW, batch.infrared_B1HW, text, return_features=True)
+    return fused, *features
 
 
 def _terms(fused: Tensor, batch: TrainBatch, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -81,6 +81,16 @@ def searches_prefix(run: str) -> str:
     return f"runs/{run}/search-"
 
 
+def teacher_outputs_prefix(sha256: str, digest: str) -> str:
+    """Outputs of the teacher with these weights, for one sequence of crops."""
+    return f"teacher_outputs/{sha256[:12]}/{digest}"
+
+
+def teacher_outputs_key(prefix: str, shard: int) -> str:
+    """One shard of a few crops below a teacher's prefix."""
+    return f"{prefix}/part-{shard:05d}.safetensors"
+
+
 def model_prefix(name: str, version: str) -> str:
     """A published bundle: immutable once written."""
     return f"models/{name}/{version}"
