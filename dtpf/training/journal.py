@@ -67,6 +67,7 @@ class Journal:
             "crops_per_second": self._spec.train.batch / seconds,
             "data_wait_share": report.waited / seconds,
             "skipped": float(report.skipped is not None),
+            "workers": float(report.workers),
         }
 
     def validate(self, step: int, network: FusionNet) -> None:

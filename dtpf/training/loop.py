@@ -28,7 +28,8 @@ Feed = Callable[[int], Iterator[tuple[TrainBatch, float]]]
 class StepReport:
     """What one optimiser step did; `losses` are means over the whole batch of all workers.
 
-    `skipped` says what was wrong with a step that left the weights as they were.
+    `skipped` says what was wrong with a step that left the weights as they were; `workers` is how
+    many processes shared the batch.
     """
 
     step: int
@@ -39,6 +40,7 @@ class StepReport:
     seconds: float
     waited: float
     skipped: str | None = None
+    workers: int = 1
 
 
 @dataclass
@@ -134,8 +136,17 @@ class _Run:
             self.skipped = 0
         else:
             self._skip_or_stop(step, wrong, batch)
-        seconds = time.perf_counter() - started
-        return StepReport(step + 1, self.config.steps, losses, norm, rate, seconds, waited, wrong)
+        return StepReport(
+            step + 1,
+            self.config.steps,
+            losses,
+            norm,
+            rate,
+            time.perf_counter() - started,
+            waited,
+            wrong,
+            self.group.world,
+        )
 
     def _gradients(self, batch: TrainBatch) -> tuple[dict[str, float], float]:
         """Leave the clipped gradient of the whole batch in the parameters."""

@@ -1,0 +1,207 @@
+"""Trainings that are struck in the middle, and whether they end with the weights of unbroken ones.
+
+    python benchmarks/training_faults.py [--faults NAME ...] [--strikes N] [--steps N] [--json]
+
+    process  SIGKILL of a plain training process; the same command goes on
+    worker   SIGKILL of one of two Ray Train workers; the run goes on by itself
+    raylet   SIGKILL of a node: an elastic run goes on with one worker, and with two when it is back
+    driver   SIGKILL of the driver of two workers; the same command goes on
+    storage  the S3 server is away for 30 seconds; the run waits
+    disk     the disk is full (needs the right to mount); freed, the same command goes on
+
+Each strike falls on a random step. Plain processes must end with the same bits, several workers
+with losses within a relative 1e-3: they add gradients in another order.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from fault_tools import S3, Disk, RayNodes, Struck, Unavailable
+
+from dtpf.core.bundle import load_bundle
+from dtpf.core.config import apply_overrides
+from dtpf.core.storage.store import Store
+from dtpf.pipeline.console import Console
+from dtpf.pipeline.engines import in_process
+from dtpf.pipeline.plan import Plan
+from dtpf.pipeline.runner import run_stages
+from dtpf.pipeline.specs import teacher_spec
+from dtpf.pipeline.stages import Context
+from dtpf.recipes import recipe
+from dtpf.training.config import TrainSpec
+from dtpf.training.group import current_group
+from dtpf.training.run import run_training
+
+TOLERANCE = 1e-3
+STORAGE_AWAY = 30.0  # seconds
+SMALL = (
+    "data.synthetic.train=5",
+    "data.synthetic.val=1",
+    "data.synthetic.test=1",
+    "data.synthetic.height=64",
+    "data.synthetic.width=64",
+    "teacher.model.width=4",
+    "teacher.train.crop=32",
+    "teacher.train.batch=2",
+    "teacher.train.checkpoint_every=2",
+)
+
+
+def main() -> None:
+    """Parse, strike, print; exit code 1 where a run did not end as it should."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    parser.add_argument("--faults", nargs="+", choices=list(FAULTS), default=list(FAULTS))
+    parser.add_argument("--strikes", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0, help="of the steps that are struck")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        report = measure(Path(folder), options)
+    print(json.dumps(report, indent=2) if options.json else "\n".join(map(str, report.items())))
+    sys.exit(0 if all(row.get("holds", True) for row in report.values()) else 1)
+
+
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, dict]:
+    """Train unbroken once, then with each fault."""
+    settings = [*SMALL, f"teacher.train.steps={options.steps}"]
+    settings.append(f"teacher.train.validate_every={options.steps}")
+    config = apply_overrides(recipe("tiny_cpu"), settings)
+    plan = Plan(config, Store(folder / "store"))
+    run_stages(Context(plan, in_process(), Console(lambda text: None)), ["data", "caption"])
+    spec = teacher_spec(
+        config, plan.store.uri, "runs/unbroken", plan.need("data"), plan.need("caption")
+    )
+    expected = [row["loss"] for row in run_training(spec, current_group()).losses]
+    draw = random.Random(options.seed)
+    report = {}
+    for name in options.faults:
+        at = sorted(draw.sample(range(2, options.steps - 2), options.strikes))
+        broken = spec.model_copy(update={"root": f"runs/{name}"})
+        started = time.monotonic()
+        try:
+            struck, losses, end = FAULTS[name](folder, broken, at)
+        except Unavailable as error:
+            report[name] = {"skipped": str(error)}
+            continue
+        report[name] = {
+            "struck_at": struck,
+            **compared(losses, expected, weights(end), weights(spec), exact=name in EXACT),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        print(name, report[name], file=sys.stderr, flush=True)
+    return report
+
+
+def compared(losses, expected, found, wanted, exact: bool) -> dict:
+    """Return the largest differences, and whether they are as small as they must be."""
+    curve = max(abs(a / b - 1) for a, b in zip(losses, expected, strict=True))
+    largest = max((found[name] - value).abs().max().item() for name, value in wanted.items())
+    within = curve == 0 and largest == 0 if exact else curve <= TOLERANCE
+    return {"loss_difference": curve, "weight_difference": largest, "holds": within}
+
+
+def weights(spec: TrainSpec) -> dict[str, torch.Tensor]:
+    """Return the weights that a finished run left."""
+    return load_bundle(Store(spec.store).uri_of(f"{spec.root}/bundle")).model.state_dict()
+
+
+def kill_process(folder: Path, spec: TrainSpec, at: list[int]):
+    """SIGKILL of a plain process."""
+    run, seen = Struck(folder, spec), []
+    for step in at:
+        seen.append(run.until(step))
+        run.kill()
+    return seen, run.losses(), spec
+
+
+def kill_worker(folder: Path, spec: TrainSpec, at: list[int]):
+    """SIGKILL of one of two workers."""
+    with RayNodes(folder) as nodes:
+        nodes.add()
+        nodes.add()
+        run, seen = Struck(folder, spec, nodes.address, {"workers": 2, "max_failures": 50}), []
+        for step in at:
+            seen.append(run.until(step))
+            nodes.kill_worker()
+        return seen, run.losses(), spec
+
+
+def kill_node(folder: Path, spec: TrainSpec, at: list[int]):
+    """SIGKILL of a raylet; its node comes back when the run has gone on without it."""
+    scaling = {"workers": 2, "min_workers": 1, "resize_seconds": 1.0, "max_failures": 50}
+    with RayNodes(folder) as nodes:
+        nodes.add()
+        node = nodes.add()
+        run, seen = Struck(folder, spec, nodes.address, scaling), []
+        for step in at:
+            seen.append(run.until(step))
+            nodes.kill_node(node)
+            run.until_workers(1)
+            node = nodes.add()
+            run.until_workers(2)
+        return seen, run.losses(), spec
+
+
+def kill_driver(folder: Path, spec: TrainSpec, at: list[int]):
+    """SIGKILL of the process that drives two workers."""
+    with RayNodes(folder) as nodes:
+        nodes.add()
+        nodes.add()
+        run, seen = Struck(folder, spec, nodes.address, {"workers": 2}), []
+        for step in at:
+            seen.append(run.until(step))
+            run.kill()
+        return seen, run.losses(), spec
+
+
+def stop_storage(folder: Path, spec: TrainSpec, at: list[int]):
+    """The S3 server ends and comes back after a while."""
+    with S3(folder) as server:
+        store = server.copy(Store(spec.store), f"training-{time.time_ns()}")
+        remote = spec.model_copy(update={"store": store.uri})
+        run = Struck(folder, remote)
+        seen = [run.until(at[0])]
+        server.stop()
+        time.sleep(STORAGE_AWAY)
+        server.start()
+        losses = run.losses()
+        server.fetch(store, f"{spec.root}/bundle", Store(spec.store))
+        return seen, losses, spec
+
+
+def fill_disk(folder: Path, spec: TrainSpec, at: list[int]):
+    """The disk of the store fills up; there is room again before the next start."""
+    with Disk(folder) as disk:
+        store = disk.copy(Store(spec.store))
+        run = Struck(folder, spec.model_copy(update={"store": store.uri}))
+        seen = [run.until(at[0])]
+        disk.fill()
+        run.ends_with("the disk is full; free some space and run the same command again")
+        disk.free()
+        losses = run.losses()
+        disk.fetch(store, f"{spec.root}/bundle", Store(spec.store))
+        return seen, losses, spec
+
+
+Fault = Callable[[Path, TrainSpec, list[int]], tuple[list[int], list[float], TrainSpec]]
+FAULTS: dict[str, Fault] = {
+    "process": kill_process,
+    "worker": kill_worker,
+    "raylet": kill_node,
+    "driver": kill_driver,
+    "storage": stop_storage,
+    "disk": fill_disk,
+}
+EXACT = ("process", "storage", "disk")
+
+if __name__ == "__main__":
+    main()
