@@ -4,6 +4,7 @@ The loop asks the group instead of torch.distributed, so it reads the same in al
 """
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,6 +39,9 @@ class Group:
         """
         if self.world == 1:
             return module
+        # Gradients of depth-wise kernels come as (C, 1, 3, 3) with other strides of the axis of one:
+        # the same memory, which DDP warns of in every worker.
+        warnings.filterwarnings("ignore", "Grad strides do not match")
         devices = [self.device.index] if self.device.type == "cuda" else None
         # Gradients live in the buckets: one copy less of all of them.
         wrapped = DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
