@@ -160,6 +160,25 @@ def evaluate(
 
 
 @app.command()
+def export(
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE", show_default=False, help="Path, URI, current.json.")
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", help="File to write, such as student.onnx.")],
+    file_format: Annotated[
+        str, typer.Option("--format", metavar="onnx", help="What to write.")
+    ] = "onnx",
+    precision: Annotated[
+        str, typer.Option(metavar="float32|float16|int8", help="Of weights; see docs/models.md.")
+    ] = "float32",
+) -> None:
+    """Write a network as one file that runs without torch and without this package."""
+    from dtpf.cli.exporting import export_bundle
+
+    print(export_bundle(bundle, out, file_format, precision), file=sys.stderr)
+
+
+@app.command()
 def serve(
     bundle: Annotated[
         list[str],

@@ -124,18 +124,20 @@ def test_strips_do_not_show(monkeypatch, piece):
     torch.testing.assert_close(pieces, whole.detach(), rtol=0, atol=5e-6)
 
 
-def test_bfloat16_stays_within_its_bound():
-    # 8 bits of mantissa: single layers err by 2^-8; 2% of the range is the bound we state.
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (63, 71), (16, 130)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_bfloat16_stays_within_its_bound(batch, height, width):
     ours = network(NO_TEXT)
-    visible, infrared, _ = pair(1, 64, 64, text=False)
+    visible, infrared, _ = pair(batch, height, width, text=False)
     with torch.no_grad():
-        exact = ours(visible, infrared)
+        exact, _ = OracleNetwork(dict(ours.state_dict()), NO_TEXT)(visible, infrared)
         rough = ours.bfloat16()(visible.bfloat16(), infrared.bfloat16())
     assert rough.dtype == torch.bfloat16
     error = (rough.float() - exact).abs()
     span = exact.max() - exact.min()
-    assert error.mean() < 0.005 * span
-    assert error.max() < 0.03 * span
+    # Weights, features and result have 8 bits of mantissa. Measured: 0.11% and 0.59% of the span.
+    assert error.mean() < 0.002 * span
+    assert error.max() < 0.012 * span
 
 
 def test_the_same_twice():

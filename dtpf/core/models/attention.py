@@ -27,7 +27,7 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.size = heads, channels // heads
         self.temperature = nn.Parameter(torch.ones(heads))
         self.qkv = pointwise(channels, 3 * channels)
         self.mix = DepthwiseConv(3 * channels)
@@ -56,11 +56,12 @@ class ChannelAttention(nn.Module):
         Both are linear in the values, so their product, a few thousand numbers, replaces a
         pass over all pixels.
         """
-        heads, size = self.heads, moments.query_BC.shape[-1] // self.heads
-        blocks_BDDh = moments.product_BCC.view(-1, heads, size, heads, size).diagonal(0, 1, 3)
+        heads, size = self.heads, self.size
+        blocks_BhDhD = moments.product_BCC.view(-1, heads, size, heads, size)
+        blocks_BhDD = torch.stack([blocks_BhDhD[:, n, :, n] for n in range(heads)], dim=1)
         query_BhD1 = _length(moments.query_BC).view(-1, heads, size, 1)
         key_Bh1D = _length(moments.key_BC).view(-1, heads, 1, size)
-        cosine_BhDD = blocks_BDDh.permute(0, 3, 1, 2) / (query_BhD1 * key_Bh1D)
+        cosine_BhDD = blocks_BhDD / (query_BhD1 * key_Bh1D)
         attention_BhDD = torch.softmax(cosine_BhDD * self.temperature.view(-1, 1, 1), dim=-1)
         out_hDC = self.out.weight.view(-1, heads, size).permute(1, 2, 0)
         return (attention_BhDD.transpose(-1, -2) @ out_hDC).flatten(1, 2)

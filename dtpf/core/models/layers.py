@@ -49,7 +49,8 @@ class Downsample(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return (B, H/2, W/2, 2C)."""
-        cells = self.conv(x_BHWC).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+        batch, height, width, _ = x_BHWC.shape
+        cells = self.conv(x_BHWC).reshape(batch, height // 2, 2, width // 2, 2, -1)
         return cells.transpose(2, 3).flatten(3)
 
 
@@ -62,8 +63,9 @@ class Upsample(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return (B, 2H, 2W, C/2)."""
+        batch, height, width, _ = x_BHWC.shape
         cells = self.conv(x_BHWC).unflatten(3, (2, 2, -1))
-        return cells.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return cells.transpose(2, 3).reshape(batch, 2 * height, 2 * width, -1)
 
 
 class FeedForward(nn.Module):

@@ -92,8 +92,7 @@ class DynamicFusion(nn.Module):
         both_BHWC = torch.cat((visible, infrared), dim=-1)
         weight_BM = torch.softmax(self.mixture(both_BHWC.mean(dim=(1, 2))), dim=-1)
         kernel_BCC = torch.einsum("bm,mio->bio", weight_BM, self.kernels)
-        fused_BNC = torch.bmm(both_BHWC.flatten(1, 2), kernel_BCC)
-        return fused_BNC.unflatten(1, visible.shape[1:3])
+        return torch.bmm(both_BHWC.flatten(1, 2), kernel_BCC).view(visible.shape)
 
 
 class MultiscaleFusion(nn.Module):

@@ -40,8 +40,10 @@ class Strip(NamedTuple):
 
 def fits_at_once(x_BHWC: Tensor) -> bool:
     """Whether a layer should take its input in one piece."""
-    if torch.is_grad_enabled() or x_BHWC.is_meta or torch.compiler.is_compiling():
+    if torch.is_grad_enabled() or x_BHWC.is_meta:
         return True
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return True  # pieces would be of the size that is seen now
     return x_BHWC.numel() <= _piece_size(x_BHWC)
 
 

@@ -7,6 +7,7 @@ n = windows of all images, row by row, Q = window^2, K = (window + 2 margin)^2.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -39,8 +40,24 @@ def to_overlapping(padded_BHWI: Tensor, window: int, margin: int, heads: int) ->
         margin: see above.
         heads: into how many parts the channels are split.
     """
+    if torch.jit.is_tracing():
+        return _joined_cells(padded_BHWI, window, margin, heads)
     windows: Tensor = _Overlapping.apply(padded_BHWI, window, margin, heads)
     return windows
+
+
+def _joined_cells(padded_BHWI: Tensor, window: int, margin: int, heads: int) -> Tensor:
+    """Join each disjoint window to the start of the next ones.
+
+    The same as `_Overlapping`, twice copied, of operations that an ONNX graph of any size has.
+    """
+    rest, inner = 2 * margin, padded_BHWI.shape[-1]
+    padded_BHWI = F.pad(padded_BHWI, (0, 0, 0, window - rest, 0, window - rest))
+    cells = padded_BHWI.unflatten(1, (-1, window)).unflatten(3, (-1, window))
+    cells = torch.cat((cells[:, :-1], cells[:, 1:, :rest]), dim=2)
+    cells = torch.cat((cells[:, :, :, :-1], cells[:, :, :, 1:, :rest]), dim=4)
+    cells = cells.unflatten(5, (heads, -1)).permute(0, 1, 3, 5, 2, 4, 6)
+    return cells.reshape(-1, heads, (window + rest) ** 2, inner // heads)
 
 
 class _Overlapping(torch.autograd.Function):
