@@ -71,34 +71,43 @@ def main() -> None:
 
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, dict]:
-    """Train unbroken once, then with each fault."""
-    settings = [*SMALL, f"teacher.train.steps={options.steps}"]
-    settings.append(f"teacher.train.validate_every={options.steps}")
-    config = apply_overrides(recipe("tiny_cpu"), settings)
-    plan = Plan(config, Store(folder / "store"))
+    """Train unbroken, then with each fault."""
+    plan = Plan(apply_overrides(recipe("tiny_cpu"), SMALL), Store(folder / "store"))
     run_stages(Context(plan, in_process(), Console(lambda text: None)), ["data", "caption"])
-    spec = teacher_spec(
-        config, plan.store.uri, "runs/unbroken", plan.need("data"), plan.need("caption")
-    )
-    expected = [row["loss"] for row in run_training(spec, current_group()).losses]
     draw = random.Random(options.seed)
+    unbroken: dict[int, tuple[TrainSpec, list[float]]] = {}
     report = {}
     for name in options.faults:
+        steps = options.steps + GROWING.get(name, 0) * options.strikes
+        if steps not in unbroken:
+            spec = spec_of(plan, f"unbroken-{steps}", steps)
+            losses = [row["loss"] for row in run_training(spec, current_group()).losses]
+            unbroken[steps] = spec, losses
         at = sorted(draw.sample(range(2, options.steps - 2), options.strikes))
-        broken = spec.model_copy(update={"root": f"runs/{name}"})
         started = time.monotonic()
-        try:
-            struck, losses, end = FAULTS[name](folder, broken, at)
-        except Unavailable as error:
-            report[name] = {"skipped": str(error)}
-            continue
-        report[name] = {
-            "struck_at": struck,
-            **compared(losses, expected, weights(end), weights(spec), exact=name in EXACT),
-            "seconds": round(time.monotonic() - started, 1),
-        }
+        report[name] = strike(name, folder, spec_of(plan, name, steps), at, *unbroken[steps])
+        report[name]["seconds"] = round(time.monotonic() - started, 1)
         print(name, report[name], file=sys.stderr, flush=True)
     return report
+
+
+def spec_of(plan: Plan, name: str, steps: int) -> TrainSpec:
+    """Return a teacher of its own over the shared data."""
+    data, caption = plan.need("data"), plan.need("caption")
+    spec = teacher_spec(plan.config, plan.store.uri, f"runs/{name}", data, caption)
+    return apply_overrides(spec, [f"train.steps={steps}", f"train.validate_every={steps}"])
+
+
+def strike(
+    name: str, folder: Path, spec: TrainSpec, at: list[int], whole: TrainSpec, expected: list[float]
+) -> dict:
+    """Return how a struck run ended beside the unbroken one."""
+    try:
+        struck, losses = FAULTS[name](folder, spec, at)
+    except Unavailable as error:
+        return {"skipped": str(error)}
+    found = compared(losses, expected, weights(spec), weights(whole), exact=name in EXACT)
+    return {"struck_at": struck, **found}
 
 
 def compared(losses, expected, found, wanted, exact: bool) -> dict:
@@ -120,7 +129,7 @@ def kill_process(folder: Path, spec: TrainSpec, at: list[int]):
     for step in at:
         seen.append(run.until(step))
         run.kill()
-    return seen, run.losses(), spec
+    return seen, run.losses()
 
 
 def kill_worker(folder: Path, spec: TrainSpec, at: list[int]):
@@ -132,7 +141,7 @@ def kill_worker(folder: Path, spec: TrainSpec, at: list[int]):
         for step in at:
             seen.append(run.until(step))
             nodes.kill_worker()
-        return seen, run.losses(), spec
+        return seen, run.losses()
 
 
 def kill_node(folder: Path, spec: TrainSpec, at: list[int]):
@@ -148,7 +157,7 @@ def kill_node(folder: Path, spec: TrainSpec, at: list[int]):
             run.until_workers(1)
             node = nodes.add()
             run.until_workers(2)
-        return seen, run.losses(), spec
+        return seen, run.losses()
 
 
 def kill_driver(folder: Path, spec: TrainSpec, at: list[int]):
@@ -160,13 +169,13 @@ def kill_driver(folder: Path, spec: TrainSpec, at: list[int]):
         for step in at:
             seen.append(run.until(step))
             run.kill()
-        return seen, run.losses(), spec
+        return seen, run.losses()
 
 
 def stop_storage(folder: Path, spec: TrainSpec, at: list[int]):
     """The S3 server ends and comes back after a while."""
     with S3(folder) as server:
-        store = server.copy(Store(spec.store), f"training-{time.time_ns()}")
+        store = server.copy(Store(spec.store), spec.root)
         remote = spec.model_copy(update={"store": store.uri})
         run = Struck(folder, remote)
         seen = [run.until(at[0])]
@@ -175,7 +184,7 @@ def stop_storage(folder: Path, spec: TrainSpec, at: list[int]):
         server.start()
         losses = run.losses()
         server.fetch(store, f"{spec.root}/bundle", Store(spec.store))
-        return seen, losses, spec
+        return seen, losses
 
 
 def fill_disk(folder: Path, spec: TrainSpec, at: list[int]):
@@ -189,10 +198,10 @@ def fill_disk(folder: Path, spec: TrainSpec, at: list[int]):
         disk.free()
         losses = run.losses()
         disk.fetch(store, f"{spec.root}/bundle", Store(spec.store))
-        return seen, losses, spec
+        return seen, losses
 
 
-Fault = Callable[[Path, TrainSpec, list[int]], tuple[list[int], list[float], TrainSpec]]
+Fault = Callable[[Path, TrainSpec, list[int]], tuple[list[int], list[float]]]
 FAULTS: dict[str, Fault] = {
     "process": kill_process,
     "worker": kill_worker,
@@ -202,6 +211,8 @@ FAULTS: dict[str, Fault] = {
     "disk": fill_disk,
 }
 EXACT = ("process", "storage", "disk")
+# Steps more for each strike: a node needs so long to come back.
+GROWING = {"raylet": 60}
 
 if __name__ == "__main__":
     main()

@@ -39,8 +39,8 @@ class Group:
         """
         if self.world == 1:
             return module
-        # Gradients of depth-wise kernels come as (C, 1, 3, 3) with other strides of the axis of one:
-        # the same memory, which DDP warns of in every worker.
+        # Gradients of depth-wise kernels have another stride for their axis of length one: the
+        # same memory, which DDP warns of in every worker.
         warnings.filterwarnings("ignore", "Grad strides do not match")
         devices = [self.device.index] if self.device.type == "cuda" else None
         # Gradients live in the buckets: one copy less of all of them.

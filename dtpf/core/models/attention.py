@@ -57,14 +57,21 @@ class ChannelAttention(nn.Module):
         pass over all pixels.
         """
         heads, size = self.heads, self.size
-        blocks_BhDhD = moments.product_BCC.view(-1, heads, size, heads, size)
-        blocks_BhDD = torch.stack([blocks_BhDhD[:, n, :, n] for n in range(heads)], dim=1)
+        blocks_BhDD = _heads(moments.product_BCC.view(-1, heads, size, heads, size))
         query_BhD1 = _length(moments.query_BC).view(-1, heads, size, 1)
         key_Bh1D = _length(moments.key_BC).view(-1, heads, 1, size)
         cosine_BhDD = blocks_BhDD / (query_BhD1 * key_Bh1D)
         attention_BhDD = torch.softmax(cosine_BhDD * self.temperature.view(-1, 1, 1), dim=-1)
         out_hDC = self.out.weight.view(-1, heads, size).permute(1, 2, 0)
         return (attention_BhDD.transpose(-1, -2) @ out_hDC).flatten(1, 2)
+
+
+def _heads(blocks_BhDhD: Tensor) -> Tensor:
+    """Return each head's products with itself (B, h, D, D)."""
+    if not torch.jit.is_tracing():
+        return blocks_BhDhD.diagonal(0, 1, 3).permute(0, 3, 1, 2)
+    # In an ONNX graph the diagonal of two axes becomes a branch that cannot be quantised.
+    return torch.stack([blocks_BhDhD[:, n, :, n] for n in range(blocks_BhDhD.shape[1])], dim=1)
 
 
 def mix_channels(value_BHWC: Tensor, weight_BCC: Tensor) -> Tensor:
