@@ -28,6 +28,18 @@ def test_every_row_builds(row):
     assert config != recipe("student_4m_8x4090")
 
 
+@pytest.mark.parametrize("hardware", ["1gpu", "8x4090"])
+def test_a_teacher_is_found_again_by_its_student(hardware):
+    assert recipe(f"teacher_40m_{hardware}") == recipe(f"student_4m_{hardware}")
+
+
+def test_cards_without_peer_to_peer_get_their_settings_and_may_be_fewer():
+    config = recipe("teacher_40m_8x4090")
+    assert config.scaling.environment == {"NCCL_P2P_DISABLE": "1"}
+    assert config.scaling.min_workers == 4
+    assert config.teacher.train.batch == 32
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_takes_every_row(name):
     for row in ABLATIONS:
