@@ -11,7 +11,7 @@ ARGS ?=
 DASHBOARD_PORT ?= 8265
 PYTEST_ARGS ?=
 
-.PHONY: demo test stop up submit env s3 lint install clean
+.PHONY: demo test test-long stop up submit env s3 lint install clean
 
 demo: up submit
 
@@ -34,6 +34,10 @@ env:
 # One thread: tests start several processes, whose threads would fight over few cores.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# What the tests above leave out for its length: nodes that are lost and come back.
+test-long: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -51,6 +51,7 @@ SMALL = (
     "teacher.train.crop=32",
     "teacher.train.batch=2",
     "teacher.train.checkpoint_every=2",
+    "teacher.train.learning_rate=1e-4",  # the larger, the faster do roundings grow
 )
 
 
@@ -212,7 +213,7 @@ FAULTS: dict[str, Fault] = {
 }
 EXACT = ("process", "storage", "disk")
 # Steps more for each strike: a node needs so long to come back.
-GROWING = {"raylet": 60}
+GROWING = {"raylet": 200}
 
 if __name__ == "__main__":
     main()

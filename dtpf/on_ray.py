@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dtpf.core.errors import UserError
 from dtpf.core.machine import logical_cpus
@@ -142,7 +143,9 @@ class Sender:
 @contextmanager
 def relay(receive: Callable[[Event], None]) -> Iterator[Sender]:
     """Call `receive` in the driver, in one thread, with each event that workers send."""
-    mailbox = _Mailbox.remote()  # type: ignore[attr-defined]
+    # Beside the driver: on another node it would go with that node, and end a run that goes on.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    mailbox = _Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     done = threading.Event()
 
     def drain() -> None:

@@ -19,9 +19,10 @@ pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]
         "process",
         "disk",
         pytest.param("storage", marks=pytest.mark.s3),
-        pytest.param("worker", marks=pytest.mark.ray),
-        pytest.param("raylet", marks=pytest.mark.ray),
-        pytest.param("driver", marks=pytest.mark.ray),
+        *(
+            pytest.param(fault, marks=[pytest.mark.ray, pytest.mark.long])
+            for fault in ("worker", "raylet", "driver")
+        ),
     ],
 )
 def test_a_struck_training_ends_like_an_unbroken_one(fault):

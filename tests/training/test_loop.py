@@ -62,7 +62,7 @@ def curve(result: FitResult) -> list[float]:
     return [row["loss"] for row in result.history]
 
 
-@pytest.mark.parametrize("accumulate", [2, 3, 4])
+@pytest.mark.parametrize("accumulate", [2, 3])
 def test_accumulated_parts_give_the_gradient_of_the_whole(tmp_path, accumulate):
     whole = train(tmp_path / "whole")
     parts = train(tmp_path / "parts", changed(accumulate=accumulate))
@@ -113,7 +113,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("killed_at", [1, 2, 3, 5])
+@pytest.mark.parametrize("killed_at", [1, 4])
 def test_a_resumed_run_has_the_bits_of_an_unbroken_one(tmp_path, killed_at):
     config = changed(ema=0.9, accumulate=2, checkpoint_every=2)
     expected = train(tmp_path / "unbroken", config)
