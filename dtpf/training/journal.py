@@ -79,8 +79,8 @@ class Journal:
             self._best.offer(step, network, self._scores)
         if self._book is not None:
             self._book.scalars("validation", self._scores, step)
-            picture = self._validator.picture(network, self._group)
-            self._book.picture("visible_infrared_fused", picture, step)
+            for pair_id, picture in self._validator.pictures(network, self._group).items():
+                self._book.picture(f"visible_infrared_fused/{pair_id}", picture, step)
             self._book.publish()
         self._on_validation(step, self._scores)
 

@@ -10,6 +10,8 @@ from dtpf.data.dataset import PairDataset
 from dtpf.data.texts import Texts
 from dtpf.training.group import Group
 
+_PICTURES = 4  # pairs that are shown
+
 
 class Validator:
     """Scores a network on whole validation pairs against their guides.
@@ -35,10 +37,14 @@ class Validator:
         means = group.sum(sums) / max(len(self._dataset), 1)
         return dict(zip(RETENTION_METRICS, means.tolist(), strict=True))
 
-    def picture(self, network: FusionNet, group: Group, index: int = 0) -> Tensor:
-        """Return visible, infrared and fused side by side (3, H, 3W) in [0, 1]."""
-        seen, heat, fused = self._fuse(network, index, group.device)
-        return torch.cat([seen[0], heat[0].expand(3, -1, -1), fused[0]], dim=2).cpu()
+    def pictures(self, network: FusionNet, group: Group) -> dict[str, Tensor]:
+        """Return visible, infrared and fused side by side (3, H, 3W) in [0, 1], by pair id."""
+        found = {}
+        for index in range(min(_PICTURES, len(self._dataset))):
+            seen, heat, fused = self._fuse(network, index, group.device)
+            row = torch.cat([seen[0], heat[0].expand(3, -1, -1), fused[0]], dim=2)
+            found[self._dataset.pairs[index].pair_id] = row.cpu()
+        return found
 
     def _fuse(
         self, network: FusionNet, index: int, device: torch.device
