@@ -104,10 +104,24 @@ def build_task(spec: TrainSpec, store: Store) -> Task:
     uri = store.uri_of(required_teacher_bundle(spec))
     if spec.model.text:
         raise UserError("the student needs no text: set student.model.text=false")
+    _check_texts_of_teacher(spec, store)
     live = spec.teacher_outputs == "live"
     teacher = load_bundle(uri).model if live else read_bundle_config(uri)[0]
     torch.manual_seed(spec.train.seed)  # again: loading a network draws its first weights
     return DistillTask(spec.model, teacher, spec.loss, spec.distill)
+
+
+def _check_texts_of_teacher(spec: TrainSpec, store: Store) -> None:
+    """Refuse captions of another kind than the teacher was trained with: it would misread them."""
+    key = f"{required_teacher_bundle(spec)}/provenance.json"
+    trained = store.read_json(key) if store.exists(key) else {}
+    for name in ("captioner", "text_encoder"):
+        theirs, ours = trained.get(name), spec.provenance.get(name)
+        if theirs is not None and ours is not None and theirs != ours:
+            raise UserError(
+                f"{store.uri_of(key)}: the teacher was trained with {name} {theirs!r}, these "
+                f"captions are of {ours!r}; use the same, or train the teacher again"
+            )
 
 
 def _split(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:

@@ -122,6 +122,52 @@ def test_errors_before_the_first_step(spec):
         run_training(spec.model_copy(update={"captions": "captions/none"}), ALONE)
 
 
+@pytest.mark.parametrize("field", ["captioner", "text_encoder"])
+def test_captions_of_another_kind_than_the_teachers_are_refused(spec, field):
+    run_training(changed(spec, steps=1), ALONE)
+    student = student_of(spec, spec)
+    other = student.model_copy(update={"provenance": {**spec.provenance, field: "another"}})
+    seen = []
+    with pytest.raises(UserError, match=rf"trained with {field} .*these captions are of 'another'"):
+        run_training(other, ALONE, on_step=seen.append)
+    assert not seen
+
+
+def test_the_best_network_is_kept_and_shipped_on_demand(spec):
+    runs = {
+        ship: changed(spec, root=f"{spec.root}-{ship}", ship=ship, validate_every=1)
+        for ship in ("last", "best")
+    }
+    found: dict[str, dict[int, float]] = {ship: {} for ship in runs}
+    for ship, run in runs.items():
+        result = run_training(
+            run,
+            ALONE,
+            on_validation=lambda step, scores, to=ship: found[to].update(
+                {step: float(np.mean(list(scores.values())))}
+            ),
+        )
+        kept = {key.split("/")[-2] for key in Store(run.store).keys(f"{run.root}/best")}
+        best = max(found[ship], key=found[ship].__getitem__)
+        assert kept == {f"step-{best:08d}"}
+        if ship == "best":
+            assert np.mean(list(result.scores.values())) == max(found[ship].values())
+    assert found["last"] == found["best"]
+
+
+def test_a_run_leaves_a_receipt(spec):
+    result = run_training(spec, ALONE)
+    receipt = Store(spec.store).read_json(f"{spec.root}/run.json")
+    assert receipt["spec"] == spec.as_dict()
+    assert receipt["sha256"] == result.sha256
+    assert receipt["validation"] == result.scores
+    assert receipt["hardware"]["workers"] == 1
+    assert receipt["environment"]["commit"]
+    assert receipt["steps_here"] == spec.train.steps
+    assert 0 <= receipt["data_wait_share"] < 1
+    assert len(receipt["data"]) == 12
+
+
 def test_the_teacher_is_neither_trained_nor_saved(spec):
     from dtpf.training.run import build_task
 
