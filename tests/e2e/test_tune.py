@@ -105,8 +105,12 @@ def test_the_same_command_goes_on_and_its_winner_is_served(cluster):
     assert after[0] == before[0]
     assert [trial.status for trial in after] == ["finished", "failed", "finished"]
     rounds = [number for number, _ in after[2].history]
+    assert rounds == sorted(set(rounds))
     assert rounds[-1] == 12
-    assert len(rounds) >= 11  # the round under way may have been lost with the driver
+    # The driver takes reports twice a second: those since it last did are lost with it, in one gap.
+    lost = sorted(set(range(1, 13)) - set(rounds))
+    assert lost == list(range(lost[0], lost[0] + len(lost))) if lost else True
+    assert len(lost) <= 3
     current = json.loads((Path(cluster.store) / "models/student/current.json").read_text())
     url = f"http://127.0.0.1:{cluster.port}/v1/model"
     served = httpx.get(url, timeout=30, trust_env=False).json()
