@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
@@ -80,8 +79,6 @@ def run(options: argparse.Namespace, mode: str, processes: int) -> list[float]:
     for name in ("model", "crop", "batch", "steps"):
         command += [f"--{name}", str(getattr(options, name))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    root = str(Path(__file__).resolve().parents[1])
-    environment["PYTHONPATH"] = f"{root}:{environment.get('PYTHONPATH', '')}"
     output = subprocess.check_output(command, env=environment, text=True)
     return [float(line.split()[1]) for line in output.splitlines() if line.startswith("rate ")]
 

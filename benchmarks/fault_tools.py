@@ -118,9 +118,9 @@ class Struck:
 
 
 class RayNodes:
-    """A Ray cluster of several nodes on this machine: a head without CPUs, workers with one."""
+    """A Ray cluster of three nodes on this machine: a head without CPUs, two with one each."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         os.environ.update(
             RAY_AUTH_MODE="disabled",
             RAY_USAGE_STATS_ENABLED="0",
@@ -136,30 +136,30 @@ class RayNodes:
             head_node_args={"num_cpus": 0, "include_dashboard": False, **_SMALL_STORE},
         )
         self.address = self._cluster.address
+        self._nodes: list[Any] = []
+        self.add()
+        self.add()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._cluster.shutdown()
 
-    def add(self) -> Any:
-        """Start a node with room for one worker, and return it."""
-        return self._cluster.add_node(num_cpus=1, **_SMALL_STORE)
+    def add(self) -> None:
+        """Start a node with room for one worker."""
+        self._nodes.append(self._cluster.add_node(num_cpus=1, **_SMALL_STORE))
 
-    def kill_node(self, node: Any) -> None:
-        """SIGKILL a node's raylet; its workers go with it."""
-        self._cluster.remove_node(node, allow_graceful=False)
+    def kill_node(self) -> None:
+        """SIGKILL the raylet of the newest node; its workers go with it."""
+        self._cluster.remove_node(self._nodes.pop(), allow_graceful=False)
 
     def kill_worker(self) -> None:
         """SIGKILL one training worker, whichever."""
         self._random.choice(self._workers()).kill()
 
     def _workers(self) -> list[psutil.Process]:
-        raylets = [node.all_processes["raylet"][0].process.pid for node in self._nodes()]
+        raylets = [node.all_processes["raylet"][0].process.pid for node in self._nodes]
         below = [process for pid in raylets for process in psutil.Process(pid).children(True)]
         return [process for process in below if "RayTrainWorker" in " ".join(process.cmdline())]
-
-    def _nodes(self) -> list[Any]:
-        return list(self._cluster.worker_nodes)
 
 
 _SMALL_STORE = {"object_store_memory": 100 * 2**20}
@@ -191,25 +191,17 @@ class S3:
         """End the server."""
         subprocess.run([*self._script, "down", *self._options], check=True, stdout=sys.stderr)
 
-    def copy(self, source: Store, name: str) -> Store:
-        """Return a store on the server with everything that `source` holds."""
-        return _copied(source, Store(f"s3://dtpf/{name}"), "")
-
-    def fetch(self, source: Store, prefix: str, target: Store) -> None:
-        """Copy what is below a prefix back."""
-        _copied(source, target, prefix)
-
 
 class Disk:
     """A small file system of its own that can be filled up."""
 
     def __init__(self, folder: Path, megabytes: int = 64) -> None:
-        self._place = folder / "disk"
-        self._place.mkdir(exist_ok=True)
+        self.place = folder / "disk"
+        self.place.mkdir(exist_ok=True)
         self._size = f"size={megabytes}m"
 
     def __enter__(self) -> Self:
-        command = ["mount", "-t", "tmpfs", "-o", self._size, "tmpfs", str(self._place)]
+        command = ["mount", "-t", "tmpfs", "-o", self._size, "tmpfs", str(self.place)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         except FileNotFoundError:
@@ -219,29 +211,20 @@ class Disk:
         return self
 
     def __exit__(self, *error: object) -> None:
-        subprocess.run(["umount", str(self._place)], check=True)
+        subprocess.run(["umount", str(self.place)], check=True)
 
     def fill(self) -> None:
         """Leave no room."""
-        with suppress(OSError), (self._place / "filler").open("wb", buffering=0) as sink:
+        with suppress(OSError), (self.place / "filler").open("wb", buffering=0) as sink:
             while sink.write(bytes(4096)):
                 pass
 
     def free(self) -> None:
         """Give the room back."""
-        (self._place / "filler").unlink()
-
-    def copy(self, source: Store) -> Store:
-        """Return a store on the disk with everything that `source` holds."""
-        return _copied(source, Store(self._place / "store"), "")
-
-    def fetch(self, source: Store, prefix: str, target: Store) -> None:
-        """Copy what is below a prefix back."""
-        _copied(source, target, prefix)
+        (self.place / "filler").unlink()
 
 
-def _copied(source: Store, target: Store, prefix: str) -> Store:
+def copied(source: Store, target: Store, prefix: str) -> None:
+    """Copy what is below a prefix."""
     for key in source.keys(prefix):
-        if not key.startswith("runs/") or prefix:
-            target.write_bytes(key, source.read_bytes(key))
-    return target
+        target.write_bytes(key, source.read_bytes(key))

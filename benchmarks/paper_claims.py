@@ -15,15 +15,13 @@ import statistics
 import sys
 import tempfile
 
+from prepared import captioned
+
 from dtpf.core.config import apply_overrides
 from dtpf.core.storage.store import Store
 from dtpf.pipeline.config import PipelineConfig
-from dtpf.pipeline.console import Console
-from dtpf.pipeline.engines import in_process
 from dtpf.pipeline.plan import Plan
-from dtpf.pipeline.runner import run_stages
 from dtpf.pipeline.specs import student_spec, teacher_spec
-from dtpf.pipeline.stages import Context
 from dtpf.recipes import recipe
 from dtpf.training.config import TrainSpec
 from dtpf.training.group import current_group
@@ -56,8 +54,7 @@ def main() -> None:
 
 def measure(config: PipelineConfig, store: Store, seeds: int) -> dict:
     """Train everything and compare seed by seed."""
-    plan = Plan(config, store)
-    run_stages(Context(plan, in_process(), Console(_progress)), ["data", "caption"])
+    plan = captioned(config, store, _progress)
     scores: dict[str, list[dict[str, float]]] = {}
     for seed in range(seeds):
         for name, spec in specs(plan, seed).items():
@@ -75,9 +72,8 @@ def specs(plan: Plan, seed: int) -> dict[str, TrainSpec]:
     teacher = teacher_spec(plan.config, uri, f"{root}/teacher", data, caption)
     teacher = apply_overrides(teacher, [f"train.seed={seed}"])
     blind = apply_overrides(teacher, ["model.text=false"])
-    receipt = data.__class__(
-        **{**vars(caption), "outputs": {"bundle": f"{root}/teacher/bundle", "sha256": ""}}
-    )
+    outputs = {"bundle": f"{root}/teacher/bundle", "sha256": ""}
+    receipt = caption.model_copy(update={"outputs": outputs})
     student = student_spec(plan.config, uri, f"{root}/student", data, caption, receipt)
     student = apply_overrides(student, [f"train.seed={seed}"])
     alone = apply_overrides(student, ["distill.feature=0", "distill.result=0"])

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from prepared import captioned
 
 from dtpf.core.bundle import save_bundle
 from dtpf.core.config import apply_overrides
@@ -28,12 +29,7 @@ from dtpf.core.records import pairs_from_table
 from dtpf.core.storage.store import Store
 from dtpf.data.dataset import PairDataset
 from dtpf.data.texts import read_texts
-from dtpf.pipeline.console import Console
-from dtpf.pipeline.engines import in_process
-from dtpf.pipeline.plan import Plan
-from dtpf.pipeline.runner import run_stages
 from dtpf.pipeline.specs import teacher_spec
-from dtpf.pipeline.stages import Context
 from dtpf.recipes import recipe
 from dtpf.training.config import TrainSpec
 from dtpf.training.feed import TrainingFeed
@@ -76,8 +72,7 @@ def prepare(store: Store, options: argparse.Namespace) -> TrainSpec:
         f"teacher.train.fixed_crops={options.steps * options.batch}",
         "teacher.train.warmup=0",
     ]
-    plan = Plan(apply_overrides(recipe("tiny_cpu"), settings), store)
-    run_stages(Context(plan, in_process(), Console(lambda text: None)), ["data", "caption"])
+    plan = captioned(apply_overrides(recipe("tiny_cpu"), settings), store)
     save_bundle(store, "teacher", build(options.teacher), provenance={})
     spec = teacher_spec(plan.config, store.uri, "run", plan.need("data"), plan.need("caption"))
     update = {"task": "student", "model": PRESETS[options.student], "teacher_bundle": "teacher"}

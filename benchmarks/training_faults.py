@@ -23,17 +23,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from fault_tools import S3, Disk, RayNodes, Struck, Unavailable
+from fault_tools import S3, Disk, RayNodes, Struck, Unavailable, copied
+from prepared import captioned
 
 from dtpf.core.bundle import load_bundle
 from dtpf.core.config import apply_overrides
 from dtpf.core.storage.store import Store
-from dtpf.pipeline.console import Console
-from dtpf.pipeline.engines import in_process
 from dtpf.pipeline.plan import Plan
-from dtpf.pipeline.runner import run_stages
 from dtpf.pipeline.specs import teacher_spec
-from dtpf.pipeline.stages import Context
 from dtpf.recipes import recipe
 from dtpf.training.config import TrainSpec
 from dtpf.training.group import current_group
@@ -73,8 +70,7 @@ def main() -> None:
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, dict]:
     """Train unbroken, then with each fault."""
-    plan = Plan(apply_overrides(recipe("tiny_cpu"), SMALL), Store(folder / "store"))
-    run_stages(Context(plan, in_process(), Console(lambda text: None)), ["data", "caption"])
+    plan = captioned(apply_overrides(recipe("tiny_cpu"), SMALL), Store(folder / "store"))
     draw = random.Random(options.seed)
     unbroken: dict[int, tuple[TrainSpec, list[float]]] = {}
     report = {}
@@ -124,82 +120,95 @@ def weights(spec: TrainSpec) -> dict[str, torch.Tensor]:
     return load_bundle(Store(spec.store).uri_of(f"{spec.root}/bundle")).model.state_dict()
 
 
-def kill_process(folder: Path, spec: TrainSpec, at: list[int]):
-    """SIGKILL of a plain process."""
-    run, seen = Struck(folder, spec), []
+def struck_at_each(
+    run: Struck, at: list[int], strike_once: Callable[[], None]
+) -> tuple[list[int], list[float]]:
+    """Return the steps at which a run was struck, and its losses in the end."""
+    seen = []
     for step in at:
         seen.append(run.until(step))
-        run.kill()
+        strike_once()
     return seen, run.losses()
+
+
+def kill_process(folder: Path, spec: TrainSpec, at: list[int]):
+    """SIGKILL of a plain process."""
+    run = Struck(folder, spec)
+    return struck_at_each(run, at, run.kill)
 
 
 def kill_worker(folder: Path, spec: TrainSpec, at: list[int]):
     """SIGKILL of one of two workers."""
-    with RayNodes(folder) as nodes:
-        nodes.add()
-        nodes.add()
-        run, seen = Struck(folder, spec, nodes.address, {"workers": 2, "max_failures": 50}), []
-        for step in at:
-            seen.append(run.until(step))
-            nodes.kill_worker()
-        return seen, run.losses()
+    with RayNodes() as nodes:
+        run = Struck(folder, spec, nodes.address, {"workers": 2, "max_failures": 50})
+        return struck_at_each(run, at, nodes.kill_worker)
 
 
 def kill_node(folder: Path, spec: TrainSpec, at: list[int]):
     """SIGKILL of a raylet; its node comes back when the run has gone on without it."""
     scaling = {"workers": 2, "min_workers": 1, "resize_seconds": 1.0, "max_failures": 50}
-    with RayNodes(folder) as nodes:
-        nodes.add()
-        node = nodes.add()
-        run, seen = Struck(folder, spec, nodes.address, scaling), []
-        for step in at:
-            seen.append(run.until(step))
-            nodes.kill_node(node)
+    with RayNodes() as nodes:
+        run = Struck(folder, spec, nodes.address, scaling)
+
+        def lose_and_return() -> None:
+            nodes.kill_node()
             run.until_workers(1)
-            node = nodes.add()
+            nodes.add()
             run.until_workers(2)
-        return seen, run.losses()
+
+        return struck_at_each(run, at, lose_and_return)
 
 
 def kill_driver(folder: Path, spec: TrainSpec, at: list[int]):
     """SIGKILL of the process that drives two workers."""
-    with RayNodes(folder) as nodes:
-        nodes.add()
-        nodes.add()
-        run, seen = Struck(folder, spec, nodes.address, {"workers": 2}), []
-        for step in at:
-            seen.append(run.until(step))
-            run.kill()
-        return seen, run.losses()
+    with RayNodes() as nodes:
+        run = Struck(folder, spec, nodes.address, {"workers": 2})
+        return struck_at_each(run, at, run.kill)
 
 
 def stop_storage(folder: Path, spec: TrainSpec, at: list[int]):
     """The S3 server ends and comes back after a while."""
     with S3(folder) as server:
-        store = server.copy(Store(spec.store), spec.root)
-        remote = spec.model_copy(update={"store": store.uri})
-        run = Struck(folder, remote)
-        seen = [run.until(at[0])]
-        server.stop()
-        time.sleep(STORAGE_AWAY)
-        server.start()
-        losses = run.losses()
-        server.fetch(store, f"{spec.root}/bundle", Store(spec.store))
-        return seen, losses
+        store = Store(f"s3://dtpf/{spec.root}")
+
+        def away() -> None:
+            server.stop()
+            time.sleep(STORAGE_AWAY)
+            server.start()
+
+        return elsewhere(folder, spec, store, lambda run: struck_at_each(run, at[:1], away))
 
 
 def fill_disk(folder: Path, spec: TrainSpec, at: list[int]):
     """The disk of the store fills up; there is room again before the next start."""
     with Disk(folder) as disk:
-        store = disk.copy(Store(spec.store))
-        run = Struck(folder, spec.model_copy(update={"store": store.uri}))
-        seen = [run.until(at[0])]
-        disk.fill()
-        run.ends_with("the disk is full; free some space and run the same command again")
-        disk.free()
-        losses = run.losses()
-        disk.fetch(store, f"{spec.root}/bundle", Store(spec.store))
-        return seen, losses
+
+        def fill(run: Struck) -> None:
+            disk.fill()
+            run.ends_with("the disk is full; free some space and run the same command again")
+            disk.free()
+
+        return elsewhere(
+            folder,
+            spec,
+            Store(disk.place / "store"),
+            lambda run: struck_at_each(run, at[:1], lambda: fill(run)),
+        )
+
+
+def elsewhere(
+    folder: Path,
+    spec: TrainSpec,
+    store: Store,
+    work: Callable[[Struck], tuple[list[int], list[float]]],
+) -> tuple[list[int], list[float]]:
+    """Strike a run over a copy of the data in another store, and bring its bundle back."""
+    home = Store(spec.store)
+    for prefix in ("datasets", "captions", "embeddings"):
+        copied(home, store, prefix)
+    result = work(Struck(folder, spec.model_copy(update={"store": store.uri})))
+    copied(store, home, f"{spec.root}/bundle")
+    return result
 
 
 Fault = Callable[[Path, TrainSpec, list[int]], tuple[list[int], list[float]]]

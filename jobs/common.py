@@ -22,7 +22,7 @@ from dtpf.pipeline.config import PipelineConfig
 from dtpf.pipeline.console import Console
 from dtpf.pipeline.engines import Engines, in_process
 from dtpf.pipeline.plan import STAGES, TITLES, Plan
-from dtpf.pipeline.runner import follow_stages, run_stages
+from dtpf.pipeline.runner import follow_stage, run_stages
 from dtpf.pipeline.stages import Context
 from dtpf.recipes import recipe as find_recipe
 from dtpf.training.group import current_group, under_torchrun
@@ -136,7 +136,7 @@ def _train_together(plan: Plan, stages: Sequence[str], force: str | None) -> Non
     if current_group().leads:
         run_stages(Context(plan, in_process(), Console()), [last])
     else:
-        follow_stages(Context(plan, in_process(), Console(lambda text: None)), [last])
+        follow_stage(Context(plan, in_process(), Console(lambda text: None)), last)
 
 
 def describe(plan: Plan, stages: Sequence[str], console: Console) -> None:

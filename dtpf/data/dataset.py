@@ -5,8 +5,6 @@ which pair it is cut from, where, and how it is turned. So any number of workers
 crops, and a resumed run goes on exactly where it stopped.
 """
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +17,7 @@ from dtpf.core.ops.pixels import Scaling
 from dtpf.core.records import Pair
 from dtpf.core.storage.patience import patiently
 from dtpf.core.storage.uri import read_bytes
+from dtpf.data.cache import ByteCache
 from dtpf.data.images import decode_infrared, decode_visible
 
 CACHE_BYTES = 2 * 2**30
@@ -75,20 +74,14 @@ class PairDataset:
     ) -> None:
         self.pairs = tuple(pairs)
         self._scaling: Scaling = scaling
-        self._room = cache_bytes
         self._patience = patience
-        self._cache: OrderedDict[int, LoadedImages] = OrderedDict()
-        self._used = 0
-        self._lock = threading.Lock()
+        self._cache = ByteCache[LoadedImages](cache_bytes, _size)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> LoadedImages:
-        with self._lock:
-            stored = self._cache.get(index)
-            if stored is not None:
-                self._cache.move_to_end(index)
+        stored = self._cache.get(index)
         if stored is None:
             stored = self._load(index)
         return LoadedImages(stored.pair_id, *(tensor.float() for tensor in stored.tensors))
@@ -100,12 +93,7 @@ class PairDataset:
         clean = seen if visible_guide == pair.visible_uri else self._visible(visible_guide)
         warm = heat if infrared_guide == pair.infrared_uri else self._infrared(infrared_guide)
         loaded = LoadedImages(pair.pair_id, seen, heat, clean, warm)
-        with self._lock:
-            if index not in self._cache:
-                self._cache[index] = loaded
-                self._used += _size(loaded)
-            while self._used > self._room and len(self._cache) > 1:
-                self._used -= _size(self._cache.popitem(last=False)[1])
+        self._cache.put(index, loaded)
         return loaded
 
     def _visible(self, uri: str) -> Tensor:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from dtpf.core.storage.receipts import Receipt, environment, utc_now, write_receipt
-from dtpf.pipeline.plan import BEFORE, STAGES, TITLES, Plan
+from dtpf.pipeline.plan import BEFORE, STAGES, TITLES, Plan, Step
 from dtpf.pipeline.publish import deploy
 from dtpf.pipeline.scoring import evaluate
 from dtpf.pipeline.stages import (
@@ -44,23 +44,17 @@ def run_stages(context: Context, names: Sequence[str] = STAGES) -> dict[str, Rec
     return receipts
 
 
-def follow_stages(context: Context, names: Sequence[str]) -> None:
-    """Take part in trainings that another process leads, which also writes the receipts."""
-    for name in (stage for stage in STAGES if stage in names):
-        context.plan.need(BEFORE[name])
-        step = context.plan.step(name)
-        assert step is not None, "the stage before has a receipt"
-        if step.receipt is None:
-            FUNCTIONS[name](context, step.keys)
+def follow_stage(context: Context, name: str) -> None:
+    """Take part in a training that another process leads, which also writes the receipt."""
+    step = _step(context.plan, name)
+    if step.receipt is None:
+        FUNCTIONS[name](context, step.keys)
 
 
 def _run_stage(context: Context, name: str) -> Receipt:
     plan, console = context.plan, context.console
     console.stage(STAGES.index(name) + 1, len(STAGES), name, TITLES[name])
-    if name in BEFORE:
-        plan.need(BEFORE[name])
-    step = plan.step(name)
-    assert step is not None, "the stage before has a receipt"
+    step = _step(plan, name)
     if step.receipt is not None and name not in ALWAYS:
         console.line(f"done before ({step.receipt.finished}), skipped: {step.keys.root}")
         return step.receipt
@@ -70,6 +64,15 @@ def _run_stage(context: Context, name: str) -> Receipt:
     write_receipt(plan.store, step.keys, receipt)
     console.line(f"done in {receipt.seconds:.0f} s")
     return receipt
+
+
+def _step(plan: Plan, name: str) -> Step:
+    """Return a stage that can run: the one before it is complete."""
+    if name in BEFORE:
+        plan.need(BEFORE[name])
+    step = plan.step(name)
+    assert step is not None, "the stage before has a receipt"
+    return step
 
 
 def _receipt(plan: Plan, name: str, digest: str, outcome: Outcome, seconds: float) -> Receipt:

@@ -3,7 +3,7 @@
 from dtpf.core.losses import DistillLossConfig
 from dtpf.core.models import ModelConfig
 from dtpf.core.storage.receipts import Receipt
-from dtpf.pipeline.config import PipelineConfig
+from dtpf.pipeline.config import PipelineConfig, StudentConfig
 from dtpf.training.config import TrainConfig, TrainSpec
 
 
@@ -11,12 +11,7 @@ def search_target(config: PipelineConfig) -> TrainSpec:
     """Return the student's spec without keys: what a search space may name is a field of it."""
     student = config.student
     spec = _spec(config, "", "", {}, {}, student.model, student.train)
-    update = {
-        "task": "student",
-        "distill": student.distill,
-        "teacher_outputs": student.teacher_outputs,
-    }
-    return spec.model_copy(update=update)
+    return _as_student(spec, student)
 
 
 def teacher_spec(
@@ -53,14 +48,12 @@ def student_spec(
         config.student.model,
         config.student.train,
     )
-    return spec.model_copy(
-        update={
-            "task": "student",
-            "distill": config.student.distill,
-            "teacher_bundle": teacher.outputs["bundle"],
-            "teacher_outputs": config.student.teacher_outputs,
-        }
-    )
+    return _as_student(spec, config.student, teacher_bundle=teacher.outputs["bundle"])
+
+
+def _as_student(spec: TrainSpec, student: StudentConfig, **keys: str) -> TrainSpec:
+    settings = {"distill": student.distill, "teacher_outputs": student.teacher_outputs}
+    return spec.model_copy(update={"task": "student", **settings, **keys})
 
 
 def _spec(

@@ -10,7 +10,7 @@ import torch
 from dtpf.core.errors import UserError
 from dtpf.training.config import TrainConfig
 
-_WINDOW = 100  # losses that an explosion is measured against
+WINDOW = 100  # losses that an explosion is measured against
 _ENOUGH = 20  # how many of them there must be
 
 # What the CPU allocator says; it has no exception of its own.
@@ -23,7 +23,7 @@ def ailment(loss: float, norm: float, before: Sequence[float], config: TrainConf
     Args:
         loss: mean over the whole batch.
         norm: of the gradient.
-        before: losses of the steps before.
+        before: losses of the steps before, the last `WINDOW` at most.
         config: how much is an explosion.
     """
     if not math.isfinite(loss):
@@ -32,7 +32,7 @@ def ailment(loss: float, norm: float, before: Sequence[float], config: TrainConf
         return f"norm of the gradient is {norm}"
     if len(before) < _ENOUGH:
         return None
-    usual = statistics.median(before[-_WINDOW:])
+    usual = statistics.median(before)
     if abs(loss) > config.explosion * abs(usual):
         return f"loss is {loss:.4g}, more than {config.explosion:g} times the usual {usual:.4g}"
     return None

@@ -16,7 +16,7 @@ from dtpf.core.models import FusionNet
 from dtpf.training.checkpoints import Checkpoints, Progress
 from dtpf.training.config import TrainConfig
 from dtpf.training.group import Group
-from dtpf.training.health import ailment, memory_errors
+from dtpf.training.health import WINDOW, ailment, memory_errors
 from dtpf.training.state import TrainState, new_state
 from dtpf.training.tasks import Task, TrainBatch
 
@@ -127,7 +127,7 @@ class _Run:
         rate = _set_learning_rate(self.state.optimizer, step, self.config)
         with memory_errors(step, self.config, self.group.device):
             losses, norm = self._gradients(batch)
-        before = [row["loss"] for row in self.history[-100:]]
+        before = [row["loss"] for row in self.history[-WINDOW:]]
         wrong = ailment(losses["loss"], norm, before, self.config)
         if wrong is None:
             self.state.optimizer.step()

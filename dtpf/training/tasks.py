@@ -50,28 +50,24 @@ class TrainBatch:
 
     def part(self, samples: slice) -> "TrainBatch":
         """Return some of the samples."""
-        return TrainBatch(
-            self.pair_ids[samples],
-            self.visible_B3HW[samples],
-            self.infrared_B1HW[samples],
-            self.visible_guide_B3HW[samples],
-            self.infrared_guide_B1HW[samples],
-            self.text_BD[samples],
-            {name: value[samples] for name, value in self.weights.items()},
-            tuple(value[samples] for value in self.teacher_outputs),
-        )
+        return self._changed(lambda value: value[samples], self.pair_ids[samples])
 
     def to(self, device: torch.device) -> "TrainBatch":
         """Return the batch on a device."""
+        return self._changed(lambda value: value.to(device), self.pair_ids)
+
+    def _changed(
+        self, change: Callable[[Tensor], Tensor], pair_ids: tuple[str, ...]
+    ) -> "TrainBatch":
         return TrainBatch(
-            self.pair_ids,
-            self.visible_B3HW.to(device),
-            self.infrared_B1HW.to(device),
-            self.visible_guide_B3HW.to(device),
-            self.infrared_guide_B1HW.to(device),
-            self.text_BD.to(device),
-            {name: value.to(device) for name, value in self.weights.items()},
-            tuple(value.to(device) for value in self.teacher_outputs),
+            pair_ids,
+            change(self.visible_B3HW),
+            change(self.infrared_B1HW),
+            change(self.visible_guide_B3HW),
+            change(self.infrared_guide_B1HW),
+            change(self.text_BD),
+            {name: change(value) for name, value in self.weights.items()},
+            tuple(change(value) for value in self.teacher_outputs),
         )
 
 

@@ -76,7 +76,7 @@ def test_cache_is_bounded_and_keeps_the_latest(pairs, monkeypatch):
     for index in range(5):
         dataset[index]
     dataset[4]
-    assert dataset._used <= 2 * one
+    assert dataset._cache._used <= 2 * one
     count = len(reads)
     dataset[4]
     assert len(reads) == count

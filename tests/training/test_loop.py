@@ -11,13 +11,12 @@ from dtpf.core.models import ModelConfig
 from dtpf.core.storage.store import Store
 from dtpf.training.checkpoints import Checkpoints
 from dtpf.training.config import TrainConfig
-from dtpf.training.group import Group
 from dtpf.training.health import ailment, memory_errors
 from dtpf.training.loop import FitResult, Hooks, StepReport, fit
 from dtpf.training.state import new_state
 from dtpf.training.tasks import FusionTask, TrainBatch
+from tests.training.test_run import ALONE, Killed
 
-ALONE = Group(0, 1, torch.device("cpu"))
 MODEL = ModelConfig(width=4, blocks=(1, 1, 1, 1), refinement=0, text=False)
 CONFIG = TrainConfig(steps=6, batch=4, crop=32, warmup=2, learning_rate=1e-3)
 
@@ -107,10 +106,6 @@ def test_validation_sees_the_average_and_training_does_not(tmp_path):
         torch.equal(value, plain.network.state_dict()[name])
         for name, value in averaged.network.state_dict().items()
     )
-
-
-class Killed(Exception):
-    pass
 
 
 @pytest.mark.parametrize("killed_at", [1, 4])

@@ -1,6 +1,5 @@
 """Stored teacher outputs as a training reads them, in the thread that makes its batches."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 from dtpf.core.errors import UserError
 from dtpf.core.records import Pair
 from dtpf.core.storage.store import Store
+from dtpf.data.cache import ByteCache
 from dtpf.training.config import TrainSpec
 from dtpf.training.feed import ReadOutputs
 from dtpf.training.teacher_outputs.shards import SHARD_CROPS, OutputShards, shards_of
@@ -25,9 +25,7 @@ class OutputReader:
 
     def __init__(self, shards: OutputShards, cache_bytes: int = CACHE_BYTES) -> None:
         self._shards = shards
-        self._room = cache_bytes
-        self._cache: OrderedDict[int, tuple[Tensor, ...]] = OrderedDict()
-        self._used = 0
+        self._cache = ByteCache[tuple[Tensor, ...]](cache_bytes, _size)
 
     def __call__(self, positions: Sequence[int]) -> tuple[Tensor, ...]:
         """Return fused image (B, 3, S, S) and the four features, float16, B = len(positions).
@@ -42,13 +40,10 @@ class OutputReader:
         return tuple(torch.stack(column) for column in zip(*rows, strict=True))
 
     def _shard(self, number: int) -> tuple[Tensor, ...]:
-        if number in self._cache:
-            self._cache.move_to_end(number)
-            return self._cache[number]
-        shard = self._cache[number] = self._shards.read(number)
-        self._used += _size(shard)
-        while self._used > self._room and len(self._cache) > 1:
-            self._used -= _size(self._cache.popitem(last=False)[1])
+        shard = self._cache.get(number)
+        if shard is None:
+            shard = self._shards.read(number)
+            self._cache.put(number, shard)
         return shard
 
 
