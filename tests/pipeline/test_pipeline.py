@@ -172,13 +172,13 @@ def dying(stage: str) -> Engines:
 
         return real.search(task, die if stage == "tune" else on_trials)
 
-    def caption(pairs, config, store, captions, embeddings, progress):
-        def die(finished, total):
+    def caption(task, progress):
+        def die(finished, total, failed):
             if stage == "caption":
                 raise Killed
-            progress(finished, total)
+            progress(finished, total, failed)
 
-        return real.caption(pairs, config, store, captions, embeddings, die)
+        return real.caption(task, die)
 
     return Engines(caption, train, search, None)
 

@@ -11,14 +11,13 @@ from dtpf.core.errors import UserError
 from dtpf.core.storage.store import Store
 from dtpf.core.storage.uri import local_path
 from dtpf.data.texts import read_texts
-from tests.caption.scenes import write_pairs
+from tests.caption.scenes import caption_task, objects, write_pairs
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 CONFIG = CaptionConfig(
     shard_rows=2, resources=CaptionResources(concurrency=2, num_cpus=0.5, stall_timeout_s=120)
 )
-PREFIXES = ("captions/d/1", "embeddings/d/1")
 
 
 @pytest.fixture
@@ -26,63 +25,62 @@ def pairs(tmp_path):
     return write_pairs(tmp_path / "data", 7)
 
 
-def objects(store):
-    return {key: store.read_bytes(key) for prefix in PREFIXES for key in store.keys(prefix)}
-
-
 def test_same_objects_as_in_one_process_and_lost_shards_alone_redone(pairs, tmp_path):
     local_path(pairs[2].visible_uri).write_text("not an image")
-    expected, store = Store(tmp_path / "expected"), Store(tmp_path / "store")
-    caption_in_process(pairs, CONFIG, expected, *PREFIXES)
+    expected = caption_task(Store(tmp_path / "expected"), pairs, CONFIG)
+    task = caption_task(Store(tmp_path / "store"), pairs, CONFIG)
+    caption_in_process(expected)
     seen = []
-    report = caption_pairs(pairs, CONFIG, store, *PREFIXES, progress=lambda *n: seen.append(n))
-    assert report == CaptionReport(done=7, skipped=0, failed=1)
-    assert seen[-1] == (7, 7)
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert objects(store) == objects(expected)
+    report = caption_pairs(task, progress=lambda *numbers: seen.append(numbers))
+    assert report == CaptionReport(done=7, skipped=0, failures={"unreadable": 1})
+    assert seen[-1] == (7, 7, 1)
+    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+    assert objects(task) == objects(expected)
 
-    store.delete(f"{PREFIXES[0]}/part-00003.parquet")
-    assert caption_pairs(pairs, CONFIG, store, *PREFIXES) == CaptionReport(1, 6, 0)
-    assert objects(store) == objects(expected)
-    assert caption_pairs(pairs, CONFIG, store, *PREFIXES) == CaptionReport(0, 7, 0)
+    task.store.delete(f"{task.captions}/part-00003.parquet")
+    assert caption_pairs(task) == CaptionReport(1, 6, 0, {"unreadable": 1})
+    assert objects(task) == objects(expected)
+    assert caption_pairs(task) == CaptionReport(0, 7, 0, {"unreadable": 1})
 
 
 def test_a_worker_error_is_the_users_line_and_leaves_whole_shards_to_go_on_from(pairs, tmp_path):
-    """The second shard cannot be written: a folder lies where its captions should go."""
-    store = Store(tmp_path / "store")
-    obstacle = tmp_path / "store" / PREFIXES[0] / "part-00001.parquet"
+    """The second shard cannot be written: a folder lies where its embeddings should go."""
+    task = caption_task(Store(tmp_path / "store"), pairs, CONFIG)
+    obstacle = tmp_path / "store" / task.embeddings / "part-00001.parquet"
     (obstacle / "inside").mkdir(parents=True)
     with pytest.raises(UserError, match=r"part-00001\.parquet") as caught:
-        caption_pairs(pairs, CONFIG, store, *PREFIXES)
+        caption_pairs(task)
     assert "\n" not in str(caught.value)
-    finished = len(store.keys(PREFIXES[0]))
+    finished = len(task.store.keys(task.embeddings))
     assert finished < 4
 
     (obstacle / "inside").rmdir()
     obstacle.rmdir()
-    report = caption_pairs(pairs, CONFIG, store, *PREFIXES)
+    report = caption_pairs(task)
     assert report.done + report.skipped == 7
     assert report.skipped <= 2 * finished
-    assert set(read_texts(store, *PREFIXES)) == {pair.pair_id for pair in pairs}
+    texts = read_texts(task.store, task.captions, task.embeddings)
+    assert set(texts) == {pair.pair_id for pair in pairs}
 
 
 @pytest.mark.kill
 def test_a_killed_actor_costs_no_pair_and_changes_no_byte(pairs, tmp_path):
     config = CONFIG.model_copy(update={"shard_rows": 1})
-    expected, store = Store(tmp_path / "expected"), Store(tmp_path / "store")
-    caption_in_process(pairs, config, expected, *PREFIXES)
+    expected = caption_task(Store(tmp_path / "expected"), pairs, config)
+    task = caption_task(Store(tmp_path / "store"), pairs, config)
+    caption_in_process(expected)
     killed = []
 
-    def kill_one_actor(done, total):
+    def kill_one_actor(done, total, failed):
         actors = [] if killed else [p for p in psutil.Process().children(True) if is_actor(p)]
         for actor in actors[:1]:
             actor.kill()
             killed.append(actor.pid)
 
-    report = caption_pairs(pairs, config, store, *PREFIXES, progress=kill_one_actor)
+    report = caption_pairs(task, progress=kill_one_actor)
     assert killed
-    assert report == CaptionReport(done=7, skipped=0, failed=0)
-    assert objects(store) == objects(expected)
+    assert report == CaptionReport(done=7, skipped=0)
+    assert objects(task) == objects(expected)
 
 
 def is_actor(process):
@@ -95,5 +93,5 @@ def is_actor(process):
 def test_an_encoder_that_cannot_be_loaded_is_the_users_line(pairs, tmp_path):
     config = CONFIG.model_copy(update={"encoder": "open_clip", "clip_model": "no such model"})
     with pytest.raises(UserError, match=r"caption\.(encoder|clip_model)") as caught:
-        caption_pairs(pairs, config, Store(tmp_path / "store"), *PREFIXES)
+        caption_pairs(caption_task(Store(tmp_path / "store"), pairs, config))
     assert "\n" not in str(caught.value)
