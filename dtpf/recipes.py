@@ -6,7 +6,7 @@ A recipe is where a run starts; `--set a.b=value` changes single settings of it.
 from collections.abc import Callable
 
 from dtpf.ablations import ABLATIONS
-from dtpf.caption.config import CaptionConfig
+from dtpf.caption.config import CaptionConfig, CaptionResources, EngineResources, VlmConfig
 from dtpf.core.config import apply_overrides
 from dtpf.core.errors import UserError
 from dtpf.core.models import PRESETS
@@ -90,13 +90,23 @@ def _paper(scaling: ScalingConfig, batch: int) -> PipelineConfig:
     return PipelineConfig(
         run="paper",
         data=DataConfig(),
-        caption=CaptionConfig(encoder="open_clip"),
+        caption=_captions(scaling.workers),
         teacher=TeacherConfig(model=PRESETS["teacher_40m"], train=train),
         student=StudentConfig(model=PRESETS["student_4m"], train=train),
         tune=TuneConfig(steps=5000),
         serve=ServeConfig(num_gpus=0.25),
         scaling=scaling,
         tune_resources=TuneResources(concurrent=2 * scaling.workers, gpus_per_trial=0.5),
+    )
+
+
+def _captions(gpus: int) -> CaptionConfig:
+    """Qwen2-VL-7B on every GPU, then CLIP on all of them."""
+    return CaptionConfig(
+        captioner="qwen2_vl",
+        encoder="open_clip",
+        vlm=VlmConfig(model="qwen2_vl_7b", engine=EngineResources(engines=gpus)),
+        resources=CaptionResources(concurrency=gpus, num_cpus=1, num_gpus=1),
     )
 
 

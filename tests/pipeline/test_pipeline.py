@@ -1,16 +1,20 @@
 """The whole pipeline in one process without Ray: results, skipping, fingerprints, interruption."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from dtpf.caption.runner import ShardWorker
 from dtpf.core.bundle import load_bundle
 from dtpf.core.errors import UserError
 from dtpf.core.storage.receipts import Receipt
 from dtpf.core.storage.store import Store
+from dtpf.data.images import decode_array, encode_png
+from dtpf.data.synthetic import SyntheticConfig, write_synthetic
 from dtpf.evaluation.running import bundle_curves
 from dtpf.pipeline.console import Console
 from dtpf.pipeline.engines import Engines, in_process
@@ -135,10 +139,6 @@ def test_force_drops_a_stage_and_what_follows(done, tmp_path):
 
 
 def test_touching_files_without_change_redoes_only_the_index(tmp_path):
-    import os
-
-    from dtpf.data.synthetic import SyntheticConfig, write_synthetic
-
     images = Store(tmp_path / "images")
     write_synthetic(SyntheticConfig(train=3, val=1, test=1, height=64, width=64), images, "x")
     settings = (f"data.source={images.uri_of('x')}", "data.name=mine")
@@ -152,6 +152,39 @@ def test_touching_files_without_change_redoes_only_the_index(tmp_path):
     other = next(p for p in (tmp_path / "images").rglob("visible/*.png") if p != victim)
     victim.write_bytes(other.read_bytes())
     run(store, replace(IDLE, caption=in_process().caption), *settings, stages=["data", "caption"])
+
+
+def test_captions_are_taken_over_when_pairs_come_or_the_embeddings_change(tmp_path, monkeypatch):
+    images = Store(tmp_path / "images")
+    write_synthetic(SyntheticConfig(train=3, val=1, test=1, height=64, width=64), images, "x")
+    settings = [f"data.source={images.uri_of('x')}", "data.name=mine"]
+    store, captioned = Store(tmp_path / "store"), []
+    caption = ShardWorker._caption
+    monkeypatch.setattr(
+        ShardWorker,
+        "_caption",
+        lambda self, pair: captioned.append(pair.pair_id) or caption(self, pair),
+    )
+
+    def count(*more):
+        captioned.clear()
+        receipts = run(store, in_process(), *settings, *more, stages=["data", "caption"])
+        assert receipts["caption"].metrics["captioned"] == receipts["data"].metrics["train"] + 2
+        return len(captioned)
+
+    assert count() == 5
+    assert count("caption.shard_rows=2") == 0
+    for name in ("visible", "infrared"):
+        folder = tmp_path / "images/x/train" / name
+        picture = (folder / "train_00000.png").read_bytes()
+        (folder / "new.png").write_bytes(rewritten(picture))
+    assert count() == 1
+    assert count("caption.infrared_scaling=full") == 6
+
+
+def rewritten(png: bytes) -> bytes:
+    """Return the same picture in other bytes."""
+    return encode_png(255 - decode_array(png, "picture"))
 
 
 def dying(stage: str) -> Engines:
