@@ -88,7 +88,7 @@ def map_tables(
     """
     from ray.data import ActorPoolStrategy, DataContext, from_arrow
 
-    with DataContext.current(_quiet_data(stall_timeout_s)):
+    with DataContext.current(quiet_data(stall_timeout_s)):
         results = from_arrow(list(tables)).map_batches(
             actor,
             fn_constructor_args=arguments,
@@ -101,7 +101,7 @@ def map_tables(
     yield from results.iter_rows()  # under the context that was current when it was made
 
 
-def _quiet_data(stall_timeout_s: int) -> Any:
+def quiet_data(stall_timeout_s: int) -> Any:
     """Return a Ray Data context without bars, whose runs end when they cannot get their actors."""
     from ray.data import DataContext
 

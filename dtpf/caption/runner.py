@@ -1,136 +1,146 @@
-"""Captions for an index of pairs: read, decode, caption, encode, publish, one shard at a time.
+"""Captions for an index of pairs: read, decode, caption, publish, encode, one shard at a time.
 
-Everything here runs in one process; `on_ray.py` runs the same `caption_shard` on many.
+Everything here runs in one process; `on_ray.py` runs the same `ShardWorker` on many.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import pyarrow as pa
 
-from dtpf.caption.captioner import Captioner, build_captioner
-from dtpf.caption.config import CaptionConfig
-from dtpf.caption.encoders import TextEncoder, build_encoder
-from dtpf.caption.shards import CaptionTarget, Shard, plan_shards
-from dtpf.caption.text import NEUTRAL_CAPTION
-from dtpf.core.errors import UserError
-from dtpf.core.ops.pixels import Scaling
-from dtpf.core.records import CAPTION_SCHEMA, EMBEDDING_SCHEMA, Caption, Pair
-from dtpf.core.storage.store import Store
-from dtpf.core.storage.uri import read_bytes
-from dtpf.data.images import decode_infrared, decode_visible
+from dtpf.caption.captioner import Captioner, build_captioner, maker_of
+from dtpf.caption.embedder import Embedder
+from dtpf.caption.known import KnownCaptions
+from dtpf.caption.reading import UnusablePair, read_images
+from dtpf.caption.shards import CaptionTask, Shard
+from dtpf.core.records import Caption, Pair
+from dtpf.core.storage.keys import shard_key
 
-Progress = Callable[[int, int], None]  # pairs finished, pairs in all
+Progress = Callable[[int, int, int], None]  # pairs finished, pairs in all, failures seen so far
 
-# Reading errors that concern one file; any other means that the storage does not answer, and
-# rows written then would call readable pairs unreadable for ever.
-_ABOUT_ONE_FILE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+STORAGE_PATIENCE = 600.0  # seconds to wait for a storage server that went away
+_READERS = 8
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """Counts of pairs of one shard: all, those whose caption was known, those with a failure."""
+
+    rows: int
+    reused: int
+    failed: int
 
 
 @dataclass(frozen=True)
 class CaptionReport:
-    """Counts of pairs: captioned now, found in the store, and of those captioned the unreadable."""
+    """Counts of pairs.
+
+    Attributes:
+        done: captioned now.
+        skipped: of shards that were complete.
+        reused: taken over from an earlier captioning of the same images.
+        failures: rows without a caption in the whole result, by kind.
+    """
 
     done: int
     skipped: int
-    failed: int
+    reused: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
 
 
-def caption_rows(
-    pairs: Sequence[Pair], captioner: Captioner, encoder: TextEncoder, scaling: Scaling
-) -> tuple[pa.Table, pa.Table]:
-    """Caption and encode pairs.
+class ShardWorker:
+    """Completes shards; loads captioner and encoder when a shard first needs them."""
 
-    A pair that cannot be read gets the status `unreadable: <why>`, no degradations, and the
-    neutral caption with its embedding; the other rows are not affected.
+    def __init__(self, task: CaptionTask) -> None:
+        self._task = task
 
-    Returns:
-        Tables in CAPTION_SCHEMA and EMBEDDING_SCHEMA, in the order of `pairs`.
+    def complete(self, shard: Shard) -> ShardResult:
+        """Write what a shard lacks, each part atomically.
 
-    Raises:
-        UserError: the storage does not answer; nothing is wrong with a single pair then.
-    """
-    captions = [_caption(pair, captioner, scaling) for pair in pairs]
-    texts = list(dict.fromkeys(caption.caption for caption in captions))  # each encoded once
-    vectors = dict(zip(texts, encoder.encode(texts), strict=True))
-    embeddings = [
-        {
-            "pair_id": caption.pair_id,
-            "embedding": vectors[caption.caption],
-            "encoder": encoder.id,
-        }
-        for caption in captions
-    ]
-    return (
-        pa.Table.from_pylist([caption.as_row() for caption in captions], schema=CAPTION_SCHEMA),
-        pa.Table.from_pylist(embeddings, schema=EMBEDDING_SCHEMA),
-    )
+        Raises:
+            UserError: the captioner, the encoder or the storage is not usable.
+        """
+        task, reused = self._task, 0
+        if task.without_captions([shard]):
+            pairs = task.pairs_of(shard)
+            known = self._known.find(pairs)
+            task.publish(shard, [known.get(pair.pair_id) or self._caption(pair) for pair in pairs])
+            reused = len(known)
+        captions = task.published(shard)
+        key = shard_key(task.embeddings, shard.number)
+        task.store.write_table(key, self._embedder.table(captions))
+        return ShardResult(len(shard), reused, sum(_failures(captions).values()))
+
+    def _caption(self, pair: Pair) -> Caption:
+        """Return the row of one pair; one that cannot be read does not affect the others."""
+        config = self._task.config
+        try:
+            visible, infrared = read_images(pair, config.infrared_scaling, STORAGE_PATIENCE)
+        except UnusablePair as error:
+            return maker_of(config).failed(pair.pair_id, str(error))
+        return self._captioner.caption(pair.pair_id, visible, infrared)
+
+    @cached_property
+    def _captioner(self) -> Captioner:
+        return build_captioner(self._task.config)
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        return Embedder(self._task.config)
+
+    @cached_property
+    def _known(self) -> KnownCaptions:
+        return KnownCaptions(self._task)
 
 
-def caption_shard(
-    shard: Shard,
-    captioner: Captioner,
-    encoder: TextEncoder,
-    scaling: Scaling,
-    target: CaptionTarget,
-) -> int:
-    """Caption one shard, publish it, and return how many of its pairs were unreadable."""
-    captions, embeddings = caption_rows(shard.pairs, captioner, encoder, scaling)
-    target.publish(shard.number, captions, embeddings)
-    return sum(status != "ok" for status in captions["status"].to_pylist())
-
-
-def caption_pairs(
-    pairs: Sequence[Pair],
-    config: CaptionConfig,
-    store: Store,
-    captions_prefix: str,
-    embeddings_prefix: str,
-    progress: Progress | None = None,
-) -> CaptionReport:
+def caption_pairs(task: CaptionTask, progress: Progress | None = None) -> CaptionReport:
     """Caption all pairs in this process, skipping the shards that are in the store.
 
     Raises:
-        UserError: a `pair_id` occurs twice, or the storage or the encoder is not usable.
+        UserError: the captioner, the encoder or the storage is not usable.
     """
-    target = CaptionTarget(store, captions_prefix, embeddings_prefix)
-    pending = target.pending(plan_shards(pairs, config.shard_rows))
-    skipped = len(pairs) - sum(len(shard.pairs) for shard in pending)
-    done = failed = 0
-    if pending:
-        captioner, encoder = build_captioner(config), build_encoder(config)
-    for shard in pending:
-        failed += caption_shard(shard, captioner, encoder, config.infrared_scaling, target)
-        done += len(shard.pairs)
+    worker = ShardWorker(task)
+    return complete_shards(task, lambda shards: map(worker.complete, shards), progress)
+
+
+def complete_shards(
+    task: CaptionTask,
+    complete: Callable[[Sequence[Shard]], Iterable[ShardResult]],
+    progress: Progress | None,
+) -> CaptionReport:
+    """Complete what is missing with `complete`, in any order, and count."""
+    shards = task.shards()
+    pending = task.incomplete(shards)
+    total = sum(map(len, shards))
+    skipped = total - sum(map(len, pending))
+    finished, reused, failed = skipped, 0, 0
+    for result in complete(pending):
+        finished += result.rows
+        reused += result.reused
+        failed += result.failed
         if progress:
-            progress(skipped + done, len(pairs))
-    return CaptionReport(done, skipped, failed)
+            progress(finished, total, failed)
+    return CaptionReport(finished - skipped - reused, skipped, reused, count_failures(task, shards))
 
 
-def _caption(pair: Pair, captioner: Captioner, scaling: Scaling) -> Caption:
-    try:
-        visible_data, infrared_data = read_bytes(pair.visible_uri), read_bytes(pair.infrared_uri)
-    except UserError as error:
-        if not isinstance(error.__context__, _ABOUT_ONE_FILE):
-            raise
-        return _unreadable(pair, captioner, error)
-    try:
-        visible = decode_visible(visible_data, pair.visible_uri)
-        infrared = decode_infrared(infrared_data, pair.infrared_uri, scaling=scaling)
-        if visible.shape[:2] != infrared.shape:
-            raise UserError(f"sizes differ: {visible.shape[:2]} and {infrared.shape}")
-        return captioner.caption(pair.pair_id, visible, infrared)
-    except ValueError as error:
-        return _unreadable(pair, captioner, error)
+def count_failures(task: CaptionTask, shards: Sequence[Shard]) -> dict[str, int]:
+    """Return the number of rows without a caption in the store, by kind; most frequent first."""
+    counts: Counter[str] = Counter()
+
+    def statuses(shard: Shard) -> Counter[str]:
+        key = shard_key(task.captions, shard.number)
+        return _failures(task.store.read_rows(key, 0, len(shard), ["status"]))
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        for found in pool.map(statuses, shards):
+            counts.update(found)
+    return dict(counts.most_common())
 
 
-def _unreadable(pair: Pair, captioner: Captioner, error: ValueError) -> Caption:
-    return Caption(
-        pair_id=pair.pair_id,
-        caption=NEUTRAL_CAPTION,
-        degradations=(),
-        captioner=captioner.name,
-        revision=captioner.revision,
-        prompt_version=captioner.prompt_version,
-        status=f"unreadable: {error}",
+def _failures(captions: pa.Table) -> Counter[str]:
+    return Counter(
+        status.partition(":")[0] for status in captions["status"].to_pylist() if status != "ok"
     )

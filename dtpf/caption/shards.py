@@ -1,67 +1,111 @@
 """Shards of the caption stage: which pairs belong together, where they lie, which are done.
 
-Shard k is the k-th block of `shard_rows` pairs in the order of `pair_id`: the same pairs give the
-same shards on every run. The embeddings of a shard are written before its captions, so a captions
-object marks a whole shard.
+Shard k is the k-th block of `shard_rows` pairs of the index. Captions are written once: the first
+writer wins, however many runs there are at a time. Embeddings are made from the captions that are
+stored, so they fit them whoever wrote either; with them a shard is complete.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import pyarrow as pa
 
+from dtpf.caption.config import CaptionConfig
 from dtpf.core.errors import UserError
-from dtpf.core.records import Pair
+from dtpf.core.records import CAPTION_SCHEMA, Caption, Pair, pairs_from_table
 from dtpf.core.storage.keys import shard_key
 from dtpf.core.storage.store import Store
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A numbered block of pairs that is captioned, written and skipped as a whole."""
+    """Rows [start, stop) of the index, captioned, written and skipped as a whole."""
 
     number: int
-    pairs: tuple[Pair, ...]
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
 
 
 @dataclass(frozen=True)
-class CaptionTarget:
-    """Where the shards of one captioning go."""
+class Previous:
+    """An earlier captioning by the same captioner: its captions of unchanged pairs are taken over.
+
+    Attributes:
+        pairs: key of the index it was made of.
+        captions: prefix of its shards.
+        shard_rows: their size.
+    """
+
+    pairs: str
+    captions: str
+    shard_rows: int
+
+
+@dataclass(frozen=True)
+class CaptionTask:
+    """What is captioned, how, and where the rows go; small, so that it travels to workers.
+
+    Attributes:
+        store: holds index and results.
+        pairs: key of the index.
+        config: captioner and encoder.
+        captions: prefix of the shards of captions.
+        embeddings: prefix of the shards of embeddings.
+        previous: where captions may be taken from.
+    """
 
     store: Store
-    captions_prefix: str
-    embeddings_prefix: str
+    pairs: str
+    config: CaptionConfig
+    captions: str
+    embeddings: str
+    previous: Previous | None = None
 
-    def publish(self, shard: int, captions: pa.Table, embeddings: pa.Table) -> None:
-        """Write both parts of one shard, each atomically, the one that marks it done last."""
-        self.store.write_table(shard_key(self.embeddings_prefix, shard), embeddings)
-        self.store.write_table(shard_key(self.captions_prefix, shard), captions)
-
-    def pending(self, shards: Sequence[Shard]) -> list[Shard]:
-        """Return the shards of which a part is missing."""
-        captions = set(self.store.keys(self.captions_prefix))
-        embeddings = set(self.store.keys(self.embeddings_prefix))
+    def shards(self) -> list[Shard]:
+        """Return all shards; needs the number of pairs alone."""
+        rows, size = self.store.row_count(self.pairs), self.config.shard_rows
         return [
-            shard
-            for shard in shards
-            if shard_key(self.captions_prefix, shard.number) not in captions
-            or shard_key(self.embeddings_prefix, shard.number) not in embeddings
+            Shard(number, start, min(start + size, rows))
+            for number, start in enumerate(range(0, rows, size))
         ]
 
+    def pairs_of(self, shard: Shard) -> list[Pair]:
+        """Read the pairs of a shard."""
+        return pairs_from_table(self.store.read_rows(self.pairs, shard.start, shard.stop))
 
-def plan_shards(pairs: Sequence[Pair], shard_rows: int) -> list[Shard]:
-    """Assign pairs to shards, independent of their order.
+    def without_captions(self, shards: Iterable[Shard]) -> list[Shard]:
+        """Return those of the shards that nobody has captioned."""
+        return self._missing(self.captions, shards)
 
-    Raises:
-        UserError: a `pair_id` occurs twice.
-    """
-    ordered = sorted(pairs, key=lambda pair: pair.pair_id)
-    for first, second in pairwise(ordered):
-        if first.pair_id == second.pair_id:
-            raise UserError(f"pair_id {first.pair_id!r} occurs twice in the index; make it unique")
-    starts = range(0, len(ordered), shard_rows)
-    return [
-        Shard(number, tuple(ordered[start : start + shard_rows]))
-        for number, start in enumerate(starts)
-    ]
+    def incomplete(self, shards: Iterable[Shard]) -> list[Shard]:
+        """Return those of the shards that lack captions or embeddings."""
+        shards = list(shards)
+        missing = {*self.without_captions(shards), *self._missing(self.embeddings, shards)}
+        return [shard for shard in shards if shard in missing]
+
+    def _missing(self, prefix: str, shards: Iterable[Shard]) -> list[Shard]:
+        there = set(self.store.keys(prefix))
+        return [shard for shard in shards if shard_key(prefix, shard.number) not in there]
+
+    def publish(self, shard: Shard, captions: Sequence[Caption]) -> None:
+        """Write the captions of a shard, unless another run was faster.
+
+        Raises:
+            UserError: they are not one of each pair, in the order of the index.
+        """
+        if len(captions) != len(shard) or len({row.pair_id for row in captions}) != len(shard):
+            raise UserError(f"shard {shard.number} needs one caption of each of {len(shard)} pairs")
+        key = shard_key(self.captions, shard.number)
+        self.store.create_table(key, captions_table(captions))
+
+    def published(self, shard: Shard) -> pa.Table:
+        """Read the captions of a shard."""
+        return self.store.read_table(shard_key(self.captions, shard.number))
+
+
+def captions_table(captions: Sequence[Caption]) -> pa.Table:
+    """Return captions as a table in CAPTION_SCHEMA."""
+    return pa.Table.from_pylist([caption.as_row() for caption in captions], schema=CAPTION_SCHEMA)

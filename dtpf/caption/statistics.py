@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtpf.caption import measures
+from dtpf.caption.reading import SMALLEST_SIDE
 from dtpf.caption.text import compose_caption
 from dtpf.core.errors import UserError
 from dtpf.core.ops.pixels import luma
 from dtpf.core.records import Caption, Degradation
 
-_SMALLEST_SIDE = 16  # pixels; below it the statistics say nothing
 _STEPS = 64  # severities are multiples of 1/64: exact in the float32 of the stored column
 
 
@@ -81,8 +81,8 @@ class StatisticsCaptioner:
         Raises:
             UserError: an image is below 16 pixels a side.
         """
-        if min(*visible.shape[:2], *infrared.shape) < _SMALLEST_SIDE:
-            raise UserError(f"{pair_id}: images below {_SMALLEST_SIDE} pixels a side")
+        if min(*visible.shape[:2], *infrared.shape) < SMALLEST_SIDE:
+            raise UserError(f"{pair_id}: images below {SMALLEST_SIDE} pixels a side")
         grays = {"visible": luma(visible), "infrared": infrared}
         judged = (rule.judge(grays[rule.modality]) for rule in RULES)
         found = tuple(item for item in judged if item is not None)

@@ -37,6 +37,10 @@ _PNG_CHANNELS = {2: "rgb", 6: "rgba"}  # colour types of the PNG header
 _ORIENTATION = 0x0112  # the EXIF and TIFF tag
 
 
+class TooManyPixels(UserError):
+    """An image that is refused before it is decoded."""
+
+
 def decode_visible(data: bytes, source: str, max_pixels: int = MAX_PIXELS) -> FloatImage:
     """Return an image file as float32 (H, W, 3) in [0, 1]; gray is repeated, alpha dropped.
 
@@ -135,7 +139,9 @@ def _reported(data: bytes, source: str) -> Iterator[None]:
             "name says; convert it or remove the pair"
         ) from None
     except Image.DecompressionBombError:
-        raise UserError(f"{source}: far too many pixels to decode safely; scale it down") from None
+        raise TooManyPixels(
+            f"{source}: far too many pixels to decode safely; scale it down"
+        ) from None
     except Exception as error:  # decoders raise nearly every built-in type on damaged bytes
         detail = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
@@ -145,7 +151,7 @@ def _reported(data: bytes, source: str) -> Iterator[None]:
 
 def _check_pixels(pixels: int, source: str, max_pixels: int) -> None:
     if pixels > max_pixels:
-        raise UserError(f"{source}: {pixels} pixels, the limit is {max_pixels}; scale it down")
+        raise TooManyPixels(f"{source}: {pixels} pixels, the limit is {max_pixels}; scale it down")
 
 
 def _pillow_array(image: Image.Image) -> NDArray:

@@ -127,6 +127,12 @@ def build_index(
 
 
 def _report(pairs: Sequence[Pair], rejected: Sequence[Rejected], config: DataConfig) -> IndexReport:
+    counts = Counter(pair.pair_id for pair in pairs)
+    pair_id, times = counts.most_common(1)[0]
+    if times > 1:
+        raise UserError(
+            f"pair_id {pair_id!r} occurs {times} times; rename the files of one of them"
+        )
     content = [
         [pair.pair_id, pair.split, pair.visible_sha256, pair.infrared_sha256] for pair in pairs
     ]

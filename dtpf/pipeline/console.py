@@ -30,10 +30,14 @@ class Console:
         """Print one indented line."""
         self._write(f"      {text}")
 
-    def counter(self, unit: str) -> Callable[[int, int], None]:
-        """Return a progress callback (done, total) that prints a bar now and then."""
+    def counter(self, unit: str) -> Callable[..., None]:
+        """Return a callback (done, total, failed=0) that prints a bar now and then."""
         bar = _Bar(self.line, unit)
-        return lambda done, total: bar.show(done, total, "")
+
+        def count(done: int, total: int, failed: int = 0) -> None:
+            bar.show(done, total, f"{failed} failed" if failed else "")
+
+        return count
 
     def losses(self) -> Callable[[StepReport], None]:
         """Return a step callback that prints a bar with the mean loss of the first and last steps.

@@ -1,12 +1,10 @@
 """Who does the work of a stage: this process, or a Ray cluster behind the same signatures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from dtpf.caption.config import CaptionConfig
-from dtpf.caption.runner import CaptionReport, caption_pairs
-from dtpf.core.records import Pair
-from dtpf.core.storage.store import Store
+from dtpf.caption.runner import CaptionReport, Progress, caption_pairs
+from dtpf.caption.shards import CaptionTask
 from dtpf.evaluation.score import Scoring, evaluate
 from dtpf.serving.config import ServeConfig
 from dtpf.training.config import ScalingConfig, TrainSpec
@@ -19,7 +17,7 @@ from dtpf.tuning.search import search_in_process
 from dtpf.tuning.trials import SearchTask, Trial
 
 OnCount = Callable[[int, int], None]
-Captioning = Callable[[Sequence[Pair], CaptionConfig, Store, str, str, OnCount], CaptionReport]
+Captioning = Callable[[CaptionTask, Progress], CaptionReport]
 OutputWriting = Callable[[TrainSpec, ScalingConfig, OnCount], OutputsReport]
 Training = Callable[[TrainSpec, ScalingConfig, StepHook], TrainResult]
 Search = Callable[[SearchTask, OnTrials], list[Trial]]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dtpf.caption.captioner import build_captioner
+from dtpf.caption.captioner import maker_of
 from dtpf.core.config import fingerprint
 from dtpf.core.errors import UserError
 from dtpf.core.storage import keys
@@ -25,7 +25,7 @@ STAGES = ("data", "caption", "teacher", "student", "tune", "evaluate", "deploy")
 BEFORE = dict(zip(STAGES[1:], STAGES, strict=False))
 
 # Raised when a stage's code changes what it writes, so that older results are not taken for new.
-VERSIONS = dict.fromkeys(STAGES, 1) | {"tune": 3, "evaluate": 2}
+VERSIONS = dict.fromkeys(STAGES, 1) | {"caption": 2, "tune": 3, "evaluate": 2}
 
 TITLES = {
     "data": "index image pairs",
@@ -60,10 +60,10 @@ class Plan:
         self._listing = listing_fingerprint(config.data)
         self._settings: Mapping[str, Callable[[], Any]] = {
             "data": lambda: [config.data.as_dict(), self._listing],
-            "caption": lambda: [
-                config.caption.identity(),
-                build_captioner(config.caption).revision,
-            ],
+            "caption": lambda: {
+                **config.caption.identity(),
+                "revision": maker_of(config.caption).revision,
+            },
             "teacher": lambda: [config.teacher.as_dict(), config.loss.as_dict()],
             "student": lambda: [config.student.as_dict(), config.loss.as_dict()],
             "tune": self._tune_settings,

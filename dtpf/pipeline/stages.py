@@ -6,16 +6,22 @@ A stage function returns an `Outcome`; `runner.py` turns it into the receipt tha
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from dtpf.caption.runner import STORAGE_PATIENCE, CaptionReport
+from dtpf.caption.shards import CaptionTask
 from dtpf.core.records import Pair, pairs_from_table, pairs_to_table
 from dtpf.core.storage import keys
 from dtpf.core.storage.keys import StageKeys
+from dtpf.core.storage.store import Store
 from dtpf.data.index import build_index
 from dtpf.evaluation.running import LOSSES
 from dtpf.pipeline.console import Console
+from dtpf.pipeline.earlier import earlier_captions
 from dtpf.pipeline.engines import Engines
 from dtpf.pipeline.plan import Plan
 from dtpf.pipeline.specs import student_spec, teacher_spec
 from dtpf.training.config import TrainSpec
+
+INDEX_ROWS = 1024  # pairs of a row group of the index: what a reader of one shard has to read
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def index_pairs(context: Context, place: StageKeys) -> Outcome:
     for rejected in report.rejected:
         context.console.line(f"left out {rejected.pair_id}: {rejected.file}: {rejected.reason}")
     key = keys.pairs_key(config.name, place.digest)
-    store.write_table(key, pairs_to_table(list(report.pairs)))
+    store.write_table(key, pairs_to_table(list(report.pairs)), row_group_rows=INDEX_ROWS)
     counts = {
         split: float(sum(pair.split == split for pair in report.pairs))
         for split in ("train", "val", "test")
@@ -64,19 +70,32 @@ def index_pairs(context: Context, place: StageKeys) -> Outcome:
 
 def caption(context: Context, place: StageKeys) -> Outcome:
     """Caption all pairs and encode the captions."""
-    config, store = context.plan.config.caption, context.plan.store
-    dataset = context.plan.config.data.name
-    embeddings = keys.embeddings_prefix(dataset, place.digest)
-    report = context.engines.caption(
-        context.pairs(), config, store, place.root, embeddings, context.console.counter("pair")
+    plan = context.plan
+    config = plan.config.caption
+    task = CaptionTask(
+        store=Store(plan.store.uri, patience=STORAGE_PATIENCE),
+        pairs=plan.need("data").outputs["pairs"],
+        config=config,
+        captions=place.root,
+        embeddings=keys.embeddings_prefix(plan.config.data.name, place.digest),
+        # Asked to do it again, nobody wants the old captions.
+        previous=None if context.forced else earlier_captions(plan, place),
     )
-    context.console.line(
-        f"{report.done} captioned, {report.skipped} found in the store, {report.failed} unreadable"
-    )
+    report = context.engines.caption(task, context.console.counter("pair"))
+    failed = sum(report.failures.values())
+    context.console.line(_caption_counts(report))
     return Outcome(
-        {"captions": place.root, "embeddings": embeddings},
-        {"captioned": float(report.done + report.skipped), "unreadable": float(report.failed)},
+        {"captions": task.captions, "embeddings": task.embeddings, "pairs": task.pairs},
+        {"captioned": float(report.done + report.skipped + report.reused), "failed": float(failed)},
         {"captioner": config.captioner, "text_encoder": config.encoder},
+    )
+
+
+def _caption_counts(report: CaptionReport) -> str:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in report.failures.items())
+    return (
+        f"{report.done} captioned, {report.skipped} found in the store, {report.reused} taken over "
+        f"from earlier captions of the same images; without a caption: {kinds or 'none'}"
     )
 
 

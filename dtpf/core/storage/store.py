@@ -3,7 +3,7 @@
 import json
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pyarrow import fs
 
 from dtpf.core.errors import UserError
+from dtpf.core.storage.parquet import rows_of, table_bytes
 from dtpf.core.storage.patience import Result, patiently
 from dtpf.core.storage.uri import join_uri, normalise_uri, resolve, s3_settings, storage_errors
 
@@ -145,11 +146,36 @@ class Store:
             raise UserError(f"{self.uri_of(key)}: no Parquet files below it")
         return pa.concat_tables(parts)
 
-    def write_table(self, key: str, table: pa.Table) -> None:
-        """Write a table as one Parquet object atomically."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        self.write_bytes(key, sink.getvalue().to_pybytes())
+    @_patient
+    def read_rows(
+        self, key: str, start: int, stop: int, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Read rows [start, stop) of one Parquet object, and of it only the row groups they are in.
+
+        `columns` names those that are read, all by default.
+        """
+        filesystem, path = resolve(self.uri_of(key))
+        with storage_errors(self.uri_of(key)), filesystem.open_input_file(path) as source:
+            return rows_of(pq.ParquetFile(source), start, stop, columns)
+
+    @_patient
+    def row_count(self, key: str) -> int:
+        """Return the number of rows of one Parquet object, without reading them."""
+        filesystem, path = resolve(self.uri_of(key))
+        with storage_errors(self.uri_of(key)), filesystem.open_input_file(path) as source:
+            return int(pq.ParquetFile(source).metadata.num_rows)
+
+    def write_table(self, key: str, table: pa.Table, row_group_rows: int | None = None) -> None:
+        """Write a table as one Parquet object atomically, in row groups of so many rows."""
+        self.write_bytes(key, table_bytes(table, row_group_rows))
+
+    def create_table(self, key: str, table: pa.Table) -> bool:
+        """Write a table only if there is no object at `key`; False if there is one already.
+
+        Waits for a server that is away. An answer that was lost on its way reads as False.
+        """
+        data = table_bytes(table)
+        return patiently(lambda: self.create(key, data), self._patience)
 
 
 def _write_local(path: str, data: bytes) -> None:

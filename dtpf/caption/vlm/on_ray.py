@@ -1,0 +1,166 @@
+"""Captions by a vision-language model: `ray.data.llm`, with vLLM engines as actors.
+
+    shards -> questions -> [images, template, engine: ray.data.llm] -> rows -> whole shards
+
+Only text comes back to the driver, which holds the shards that are not complete. What cannot be
+used of the first answers (temperature 0) is asked once more.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from dtpf.caption.config import CaptionConfig, EngineResources
+from dtpf.caption.models import local_model
+from dtpf.caption.runner import Progress
+from dtpf.caption.shards import CaptionTask, Shard
+from dtpf.caption.vlm.collecting import Collector
+from dtpf.caption.vlm.drafts import Drafts
+from dtpf.caption.vlm.questions import Asking, Finishing, QuestionMaker
+from dtpf.core.errors import UserError
+from dtpf.on_ray import quiet_data
+
+_SHARD_SCHEMA = pa.schema([(name, pa.int64()) for name in ("number", "start", "stop")])
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
+
+
+def caption_by_engine(task: CaptionTask, progress: Progress | None = None) -> None:
+    """Publish the captions of all shards that have none.
+
+    Raises:
+        UserError: the model cannot be had, vLLM is not installed, or the storage is not usable.
+    """
+    drafts, shards = Drafts(task), task.shards()
+    total = sum(map(len, shards))
+    for last in (False, True):
+        open_shards = task.without_captions(shards)
+        again = drafts.there(open_shards)
+        asked = again if last else [shard for shard in open_shards if shard not in again]
+        if asked:
+            before = total - sum(map(len, asked))
+            _ask(task, asked, last, before, total, progress)
+
+
+def _ask(
+    task: CaptionTask,
+    shards: Sequence[Shard],
+    last: bool,
+    before: int,
+    total: int,
+    progress: Progress | None,
+) -> None:
+    collector = Collector(task, {shard.number: shard for shard in shards}, last)
+    for row in answers(task, shards, task.config.vlm.retry_temperature if last else 0.0):
+        collector.add(row)
+        if progress:
+            progress(before + collector.answered, total, collector.failed)
+
+
+def answers(task: CaptionTask, shards: Sequence[Shard], temperature: float) -> Any:
+    """Yield a row of every pair of the shards, as `Finishing` makes it, in any order."""
+    from ray.data import ActorPoolStrategy, DataContext, from_arrow
+
+    engine = task.config.vlm.engine
+    model = _model_on_nodes(task.config)
+    numbers = [pa.Table.from_pylist([vars(shard)], schema=_SHARD_SCHEMA) for shard in shards]
+    with DataContext.current(quiet_data(engine.start_timeout_s)):
+        questions = from_arrow(numbers).map_batches(
+            QuestionMaker,
+            fn_constructor_args=(task,),
+            batch_format="pyarrow",
+            batch_size=1,
+            compute=ActorPoolStrategy(size=min(engine.engines, len(numbers))),
+            num_cpus=engine.stage_cpus,
+        )
+        rows = _processor(task.config, model, temperature)(questions)
+    yield from rows.iter_rows()
+
+
+def _processor(config: CaptionConfig, model: str, temperature: float) -> Any:
+    from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+
+    engine = config.vlm.engine
+    cpus = {"num_cpus": engine.stage_cpus}
+    settings = vLLMEngineProcessorConfig(
+        model_source=model,
+        engine_kwargs=engine_kwargs(engine),
+        batch_size=engine.batch_size,
+        max_concurrent_batches=max(2, -(-engine.max_num_seqs // engine.batch_size)),
+        concurrency=(engine.engines, engine.engines),
+        should_continue_on_error=True,
+        # "openai" leaves each image at its place in the text; "string" moves both to the front.
+        prepare_multimodal_stage={
+            "enabled": True,
+            "chat_template_content_format": "openai",
+            **cpus,
+        },
+        chat_template_stage={"enabled": True, **cpus},
+        tokenize_stage=False,  # the engine does both itself
+        detokenize_stage=False,
+        placement_group_config=_placement(engine),
+        runtime_env={"env_vars": _OFFLINE},
+    )
+    try:
+        processor = build_processor(
+            settings,
+            preprocess=Asking(config.vlm, config.prompt_version, temperature),
+            preprocess_map_kwargs=cpus,
+            postprocess_map_kwargs=cpus,
+        )
+    except ImportError as error:
+        raise UserError(
+            f"caption.captioner=qwen2_vl: {error}; run `pip install 'dtpf[ray,vllm]'` on every node"
+        ) from None
+    # Not as `postprocess` above: rows that failed would pass that by, with all their columns, and
+    # in one block with others they take the others' answers away.
+    processor.postprocess = Finishing(processor.DATA_COLUMN)
+    return processor
+
+
+def engine_kwargs(engine: EngineResources) -> dict[str, Any]:
+    """Return the arguments of a vLLM engine for questions with two images."""
+    return {
+        "max_model_len": engine.max_model_len,
+        "max_num_seqs": engine.max_num_seqs,
+        "dtype": engine.dtype,
+        "tensor_parallel_size": max(engine.num_gpus, 1),
+        "gpu_memory_utilization": engine.memory_fraction,
+        "limit_mm_per_prompt": {"image": 2},
+        "seed": 0,
+        # Of itself xgrammar lets a model write blanks until it is cut off; only the engine can
+        # forbid that, and only where the backend is named.
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+    }
+
+
+def _placement(engine: EngineResources) -> dict[str, Any] | None:
+    """Return where an engine on CPUs runs; Ray itself would wait for a GPU."""
+    if engine.num_gpus:
+        return None
+    return {"bundles": [{"CPU": engine.num_cpus}]}
+
+
+def _model_on_nodes(config: CaptionConfig) -> str:
+    """Bring the model to every node, and return the folder in which all of them have it."""
+    fetch = ray.remote(num_cpus=0)(local_model)
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+    calls = [
+        fetch.options(scheduling_strategy=place).remote(config.vlm.model, config.vlm.cache)
+        for place in places
+    ]
+    try:
+        folders = set(ray.get(calls))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
+    if len(folders) > 1:
+        raise UserError(
+            f"caption.vlm.model: nodes keep it in different folders ({', '.join(sorted(folders))});"
+            " give all nodes the same HF_HOME, or set caption.vlm.cache to a path without ~"
+        )
+    return str(folders.pop())
