@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from dtpf.core.records import Pair
+from dtpf.caption.config import CaptionConfig
+from dtpf.caption.shards import CaptionTask, Previous
+from dtpf.core.records import Pair, pairs_to_table
+from dtpf.core.storage.store import Store
 from dtpf.data.images import encode_png
 
 
@@ -45,3 +48,21 @@ def write_pairs(folder: Path, count: int, height=64, width=80) -> list[Pair]:
             Pair(f"pair{number:03d}", "train", *uris, height, width, "uint8", "uint8", *digests)
         )
     return pairs
+
+
+def caption_task(
+    store: Store, pairs: list[Pair], config: CaptionConfig, previous: Previous | None = None
+) -> CaptionTask:
+    """Write the index and return the task to caption it."""
+    store.write_table("datasets/d/1/pairs.parquet", pairs_to_table(pairs), row_group_rows=3)
+    return CaptionTask(
+        store, "datasets/d/1/pairs.parquet", config, "captions/d/1", "embeddings/d/1", previous
+    )
+
+
+def objects(task: CaptionTask) -> dict[str, bytes]:
+    """Return all that the task has written."""
+    prefixes = (task.captions, task.embeddings)
+    return {
+        key: task.store.read_bytes(key) for prefix in prefixes for key in task.store.keys(prefix)
+    }
