@@ -8,13 +8,14 @@ in each image at once. A class is found when the caption names it, whatever the 
 on which the captioner was not tuned: the statistics captioner saw RoadScene's train split.
 
 Prints per class precision, recall, F1 and mean severity error; macro-F1; and the share of clean
-pairs of which the captioner named any degradation, with their names: some "clean" photographs are
-truly dark or over-exposed.
+pairs of which the captioner named any degradation, with their names. Some photographs are truly dark
+or over-exposed as they are: `--not-clean FILE` names those that a person found so (JSON: name to
+classes); they are left out of that share.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,14 +108,16 @@ def score_class(name: str, answers: list[Answer]) -> dict[str, float]:
     }
 
 
-def score(answers: list[Answer]) -> dict:
-    """Return all scores as plain types."""
+def score(answers: list[Answer], not_clean: Collection[str] = ()) -> dict:
+    """Return all scores as plain types; `not_clean` are pairs that are degraded as they are."""
     classes = {name: score_class(name, answers) for name in CLASSES}
-    clean = [answer for answer in answers if not answer.truth]
+    untouched = [answer for answer in answers if not answer.truth]
+    clean = [answer for answer in untouched if Path(answer.pair).stem not in not_clean]
     alarms = {answer.pair: answer.said for answer in clean if answer.said}
     return {
         "captions": len(answers),
         "clean_pairs": len(clean),
+        "left_out": len(untouched) - len(clean),
         "classes": classes,
         "macro_f1": float(np.mean([values["f1"] for values in classes.values()])),
         "false_alarm_rate": len(alarms) / len(clean),
@@ -144,14 +147,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with vi and ir")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--not-clean", type=Path, metavar="FILE", help="JSON: pair to classes")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
+    not_clean = json.loads(options.not_clean.read_text()) if options.not_clean else {}
     captioner = build_captioner(apply_overrides(CaptionConfig(), options.overrides))
     result = {
         "captioner": captioner.name,
         "revision": captioner.revision,
         "seed": options.seed,
-        **score(ask(captioner, options.data, options.seed)),
+        **score(ask(captioner, options.data, options.seed), not_clean),
     }
     print(json.dumps(result, indent=2) if options.json else as_table(result))
 

@@ -59,7 +59,7 @@ class VlmConfig(Config):
             of a folder with such a model.
         cache: folder on every node for models that come from an object store.
         prompt: which question; its version is `prompt_version` of the caption config.
-        image_pixels: images are scaled down to so many, sides to multiples of 28.
+        image_pixels: of an image at most; larger ones are scaled down, sides to multiples of 28.
         max_tokens: of an answer.
         retry_temperature: of the second time, where the first answer (at 0) cannot be used.
         engine: resources.

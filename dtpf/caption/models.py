@@ -94,8 +94,8 @@ def _from_hub(model: HubModel) -> str:
 def _fetch(model: str, target: Path) -> None:
     """Copy a folder out of an object store; it appears under its name when it is whole."""
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         for name, (filesystem, info) in _files(model).items():
             fs.copy_files(info.path, str(temporary / name), filesystem, fs.LocalFileSystem())
         os.rename(temporary, target)

@@ -94,7 +94,7 @@ class CaptionTask:
         """Write the captions of a shard, unless another run was faster.
 
         Raises:
-            UserError: they are not one of each pair, in the order of the index.
+            UserError: their number is another, or a pair occurs twice.
         """
         if len(captions) != len(shard) or len({row.pair_id for row in captions}) != len(shard):
             raise UserError(f"shard {shard.number} needs one caption of each of {len(shard)} pairs")

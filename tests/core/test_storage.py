@@ -5,6 +5,7 @@ import pickle
 import stat
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dtpf.core.errors import UserError
@@ -59,6 +60,75 @@ def test_tables_round_trip_as_one_object_or_many(store):
     assert store.read_table("t/part-00001.parquet")["n"].to_pylist() == [1, 11]
     with pytest.raises(UserError, match="no Parquet"):
         store.read_table("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"),
+    [(4, 5), (3, 6), (2, 7), (0, 10), (8, 12), (9, 10), (10, 12), (20, 30), (0, 0), (4, 4)],
+)
+def test_rows_are_read_within_groups_across_them_and_past_the_end(store, start, stop):
+    table = pa.table({"n": list(range(10)), "text": [f"row {n}" for n in range(10)]})
+    store.write_table("t.parquet", table, row_group_rows=3)
+    rows = store.read_rows("t.parquet", start, stop)
+    assert rows.schema == table.schema
+    assert rows.to_pylist() == table.to_pylist()[start:stop]
+
+
+def test_only_columns_that_are_asked_for_are_read(store):
+    table = pa.table({"n": [0, 1, 2, 3], "text": list("abcd"), "other": list("efgh")})
+    store.write_table("t.parquet", table, row_group_rows=2)
+    rows = store.read_rows("t.parquet", 1, 3, ["other", "n"])
+    assert sorted(rows.column_names) == ["n", "other"]
+    assert rows.select(["n", "other"]).to_pylist() == [
+        {"n": 1, "other": "f"},
+        {"n": 2, "other": "g"},
+    ]
+
+
+@pytest.mark.parametrize(("row_group_rows", "groups"), [(3, 4), (10, 1), (None, 1)])
+def test_a_table_is_written_in_groups_of_so_many_rows(tmp_path, row_group_rows, groups):
+    table = pa.table({"n": list(range(10))})
+    Store(tmp_path).write_table("t.parquet", table, row_group_rows)
+    assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == groups
+    assert Store(tmp_path).read_table("t.parquet") == table
+
+
+def test_rows_are_read_although_other_row_groups_are_damaged(tmp_path):
+    """Which shows that those are not read."""
+    store = Store(tmp_path)
+    store.write_table("t.parquet", pa.table({"n": list(range(10))}), row_group_rows=3)
+    path = tmp_path / "t.parquet"
+    metadata, data = pq.read_metadata(path), bytearray(path.read_bytes())
+    for group in (0, 2, 3):
+        column = metadata.row_group(group).column(0)
+        start = column.dictionary_page_offset or column.data_page_offset
+        data[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+    path.write_bytes(data)
+    assert store.read_rows("t.parquet", 3, 6)["n"].to_pylist() == [3, 4, 5]
+    assert store.row_count("t.parquet") == 10
+    with pytest.raises(OSError):
+        pq.read_table(path)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7])
+def test_rows_are_counted(store, rows):
+    store.write_table("t.parquet", pa.table({"n": pa.array(range(rows), pa.int64())}), 3)
+    assert store.row_count("t.parquet") == rows
+    assert store.read_rows("t.parquet", 0, 9)["n"].to_pylist() == list(range(rows))
+
+
+def test_a_missing_table_is_named(store):
+    with pytest.raises(UserError, match=r"t\.parquet: no such file"):
+        store.row_count("t.parquet")
+    with pytest.raises(UserError, match=r"t\.parquet: no such file"):
+        store.read_rows("t.parquet", 0, 1)
+
+
+def test_create_table_never_replaces(store):
+    assert store.create_table("a/t.parquet", pa.table({"n": [1]}))
+    assert not store.create_table("a/t.parquet", pa.table({"n": [2, 3]}))
+    assert store.read_table("a/t.parquet")["n"].to_pylist() == [1]
+    assert store.keys("a") == ["a/t.parquet"]
 
 
 def test_a_missing_object_is_named(store):

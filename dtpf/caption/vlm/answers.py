@@ -14,6 +14,8 @@ SEVERITIES = {"mild": 1 / 6, "moderate": 0.5, "severe": 5 / 6}
 _SCENE = r"^[A-Z][a-z]{0,14}( [A-Za-z0-9,'-]{1,16}){3,24}\.$"
 _FEWEST_WORDS = 3  # different ones
 _OPPOSITES = {"low_light", "over_exposure"}
+# What reading an answer of another shape raises; too deep a nesting is a RecursionError.
+_UNUSABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 class UnusableAnswer(ValueError):
@@ -63,16 +65,19 @@ def read_answer(text: str, tokens: int, max_tokens: int) -> tuple[tuple[Degradat
         answer = json.loads(text)
         found = tuple(item for modality in MODALITIES for item in _degradations(modality, answer))
         scenes = [_scene(answer[modality]["scene"]) for modality in MODALITIES]
-    except (ValueError, LookupError, TypeError) as error:
+    except _UNUSABLE as error:
         if tokens >= max_tokens:
             raise UnusableAnswer(f"truncated: cut off after {tokens} tokens") from None
-        detail = " ".join(str(error).split())
+        line = " ".join(str(error).split())
+        detail = line.encode(errors="replace").decode()  # half a surrogate pair cannot be stored
         raise UnusableAnswer(f"invalid: {type(error).__name__}: {detail}"[:200]) from None
     return found, " ".join([compose_caption(found), *scenes])
 
 
 def _degradations(modality: str, answer: dict[str, Any]) -> list[Degradation]:
     items = answer[modality]["degradations"]
+    if not isinstance(items, list):
+        raise TypeError(f"{modality}: degradations must be a list")
     found = [Degradation(modality, item["kind"], SEVERITIES[item["severity"]]) for item in items]
     kinds = [item.kind for item in found]
     if len(set(kinds)) < len(kinds):

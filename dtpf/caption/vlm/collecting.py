@@ -29,6 +29,7 @@ class Collector:
         self._maker = maker_of(task.config)
         self._drafts = Drafts(task)
         self._open: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
+        self._closed: set[int] = set()
         self.answered = 0
         self.failed = 0
 
@@ -40,10 +41,13 @@ class Collector:
         """
         if row["fatal"]:
             raise UserError(row["fatal"])
+        if row["shard"] in self._closed:
+            return
         rows = self._open[row["shard"]]
         self.answered += row["place"] not in rows
         rows[row["place"]] = row
         if len(rows) == row["rows"]:
+            self._closed.add(row["shard"])
             self._close(self._shards[row["shard"]], self._open.pop(row["shard"]))
 
     def _close(self, shard: Shard, rows: Mapping[int, dict[str, Any]]) -> None:

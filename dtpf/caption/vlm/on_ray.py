@@ -34,29 +34,22 @@ def caption_by_engine(task: CaptionTask, progress: Progress | None = None) -> No
         UserError: the model cannot be had, vLLM is not installed, or the storage is not usable.
     """
     drafts, shards = Drafts(task), task.shards()
-    total = sum(map(len, shards))
     for last in (False, True):
         open_shards = task.without_captions(shards)
         again = drafts.there(open_shards)
         asked = again if last else [shard for shard in open_shards if shard not in again]
         if asked:
-            before = total - sum(map(len, asked))
-            _ask(task, asked, last, before, total, progress)
+            _ask(task, asked, last, progress)
 
 
-def _ask(
-    task: CaptionTask,
-    shards: Sequence[Shard],
-    last: bool,
-    before: int,
-    total: int,
-    progress: Progress | None,
-) -> None:
+def _ask(task: CaptionTask, shards: Sequence[Shard], last: bool, progress: Progress | None) -> None:
+    """Ask about shards; progress counts the pairs of this pass, a second one is short."""
     collector = Collector(task, {shard.number: shard for shard in shards}, last)
+    total = sum(map(len, shards))
     for row in answers(task, shards, task.config.vlm.retry_temperature if last else 0.0):
         collector.add(row)
         if progress:
-            progress(before + collector.answered, total, collector.failed)
+            progress(collector.answered, total, collector.failed)
 
 
 def answers(task: CaptionTask, shards: Sequence[Shard], temperature: float) -> Any:

@@ -110,13 +110,15 @@ class Asking:
 
 
 def as_png(image: FloatImage, most_pixels: int) -> bytes:
-    """Return an image (H, W[, 3]) in [0, 1] as PNG, scaled down to a grid of `GRID` pixels.
+    """Return an image (H, W[, 3]) in [0, 1] as PNG of at most so many pixels.
 
-    Both sides become multiples of GRID, at least two of them, with about the same aspect.
+    Both sides become multiples of GRID, at least two of them, with about the same aspect; of a
+    very long image the aspect gives way.
     """
     height, width = image.shape[:2]
     scale = min(1.0, (most_pixels / (height * width)) ** 0.5)
-    sides = [max(2, int(side * scale) // GRID) * GRID for side in (width, height)]
+    most = most_pixels // (2 * GRID * GRID)  # of the longer side, in steps of the grid
+    sides = [min(max(2, int(side * scale) // GRID), most) * GRID for side in (width, height)]
     pixels = Image.fromarray(unit_to_dtype(image, np.dtype(np.uint8)))
     return encode_png(np.asarray(pixels.resize((sides[0], sides[1]), Image.Resampling.BICUBIC)))
 

@@ -24,6 +24,6 @@ def rows_of(
     sizes = [file.metadata.row_group(n).num_rows for n in range(file.metadata.num_row_groups)]
     ends = list(accumulate(sizes))
     wanted = [n for n, end in enumerate(ends) if end > start and end - sizes[n] < stop]
-    table = file.read_row_groups(wanted, columns=list(columns) if columns else None)
+    table = file.read_row_groups(wanted, columns=None if columns is None else list(columns))
     first = ends[wanted[0]] - sizes[wanted[0]] if wanted else start
     return table.slice(start - first, stop - start)
