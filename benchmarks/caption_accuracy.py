@@ -8,9 +8,9 @@ in each image at once. A class is found when the caption names it, whatever the 
 on which the captioner was not tuned: the statistics captioner saw RoadScene's train split.
 
 Prints per class precision, recall, F1 and mean severity error; macro-F1; and the share of clean
-pairs of which the captioner named any degradation, with their names. Some photographs are truly dark
-or over-exposed as they are: `--not-clean FILE` names those that a person found so (JSON: name to
-classes); they are left out of that share.
+pairs of which the captioner named any degradation, with their names. Some photographs are truly
+dark or over-exposed as they are: `--not-clean FILE` names those that a person found so (JSON: name
+to classes); they are left out of that share.
 """
 
 import argparse
