@@ -36,6 +36,7 @@ class EngineResources(Config):
         max_num_seqs: requests that one engine works on at once.
         batch_size: pairs that travel together.
         dtype: of weights and activations.
+        eager: start faster and run slower, without compiled graphs.
         start_timeout_s: without any answer for so long, the run ends.
     """
 
@@ -48,6 +49,7 @@ class EngineResources(Config):
     max_num_seqs: int = Field(default=64, ge=1)
     batch_size: int = Field(default=16, ge=1)
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "bfloat16"
+    eager: bool = False
     start_timeout_s: int = Field(default=1800, ge=1)
 
 

@@ -32,7 +32,13 @@ def store(cluster):
 
 
 def config(model, **engine):
-    resources = {"num_gpus": 0, "dtype": "float32", "max_num_seqs": 8, "batch_size": 4} | engine
+    resources = {
+        "num_gpus": 0,
+        "dtype": "float32",
+        "max_num_seqs": 8,
+        "batch_size": 4,
+        "eager": True,
+    } | engine
     return CaptionConfig(
         captioner="qwen2_vl",
         shard_rows=4,
@@ -61,12 +67,12 @@ def test_good_bad_and_poisonous_pairs_all_get_their_rows(store, model, tmp_path,
     seen = tmp_path / "prompts"
     monkeypatch.setattr(on_ray, "Finishing", spying(seen))
 
-    settings = config(upload(model, store), max_model_len=1024)
+    settings = config(upload(model, store), max_model_len=512)
     task = caption_task(store, pairs, settings)
     shown = []
     report = caption_pairs(task, lambda *numbers: shown.append(numbers))
     assert report == CaptionReport(9, 0, 0, {"unreadable": 1, "engine": 1})
-    assert shown[-1][:2] == (9, 9)
+    assert (9, 9) in {numbers[:2] for numbers in shown}
 
     texts = read_texts(store, task.captions, task.embeddings)
     assert set(texts) == {pair.pair_id for pair in pairs}

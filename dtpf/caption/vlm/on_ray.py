@@ -119,6 +119,7 @@ def engine_kwargs(engine: EngineResources) -> dict[str, Any]:
         "max_model_len": engine.max_model_len,
         "max_num_seqs": engine.max_num_seqs,
         "dtype": engine.dtype,
+        "enforce_eager": engine.eager,
         "tensor_parallel_size": max(engine.num_gpus, 1),
         "gpu_memory_utilization": engine.memory_fraction,
         "limit_mm_per_prompt": {"image": 2},

@@ -53,12 +53,17 @@ class QuestionMaker:
         for row in batch.to_pylist():
             shard = Shard(**row)
             try:
-                yield from self._questions(shard)
+                yield from self.questions(shard)
             except UserError as error:
                 fatal = {"shard": shard.number, "rows": len(shard), "fatal": str(error)}
                 yield pa.Table.from_pylist([fatal], schema=QUESTION_SCHEMA)
 
-    def _questions(self, shard: Shard) -> Iterator[pa.Table]:
+    def questions(self, shard: Shard) -> Iterator[pa.Table]:
+        """Yield the questions of one shard in QUESTION_SCHEMA.
+
+        Raises:
+            UserError: the storage is not usable.
+        """
         pairs = self._task.pairs_of(shard)
         known = self._known.find(pairs) | self._drafts.read(shard)
         size = self._task.config.vlm.engine.batch_size

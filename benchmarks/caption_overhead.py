@@ -1,0 +1,122 @@
+"""What does orchestration cost? Pairs through `ray.data.llm`, and through the bare engine.
+
+    python benchmarks/caption_overhead.py --model FOLDER [--pairs 500] [--runs 1] [--json]
+
+Needs vLLM (on CPUs: the environment of `make test-vllm`); `python -m tests.vllm.tiny_model FOLDER`
+makes a model. Both read, decode and scale the same pairs and ask the same questions of engines of
+the same settings. Both clocks start when the engine is warm: the bare engine has answered a few
+questions; of the other way the first shard is left out.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from dtpf.caption.config import CaptionConfig, EngineResources, VlmConfig
+from dtpf.caption.shards import CaptionTask, Shard
+from dtpf.caption.vlm.on_ray import answers, engine_kwargs
+from dtpf.caption.vlm.questions import Asking, QuestionMaker
+from dtpf.core.records import Pair, pairs_to_table
+from dtpf.core.storage.store import Store
+from dtpf.data.images import encode_png
+
+WARM = 32  # pairs before the clock starts
+HEIGHT, WIDTH = 120, 160
+
+
+def main() -> None:
+    """Parse, measure both ways in turn, print the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, help="folder of a Qwen2-VL")
+    parser.add_argument("--pairs", type=int, default=500)
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--gpus", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        task = prepare(Path(folder), options)
+        seconds: dict[str, list[float]] = {"bare": [], "ray_data": []}
+        for _ in range(options.runs):
+            seconds["bare"].append(bare(task))
+            seconds["ray_data"].append(through_ray(task))
+            print(seconds, file=sys.stderr, flush=True)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    report = {
+        "pairs": options.pairs,
+        "seconds": medians,
+        "ratio": medians["ray_data"] / medians["bare"],
+    }
+    print(json.dumps(report, indent=2) if options.json else report)
+
+
+def prepare(folder: Path, options: argparse.Namespace) -> CaptionTask:
+    """Write pairs and their index; the first shard is there to warm up."""
+    rng = np.random.default_rng(0)
+    pairs = []
+    for number in range(WARM + options.pairs):
+        uris = []
+        for name, shape in (("vi", (HEIGHT, WIDTH, 3)), ("ir", (HEIGHT, WIDTH))):
+            path = folder / f"{name}{number}.png"
+            path.write_bytes(encode_png(rng.integers(0, 256, shape, np.uint8)))
+            uris.append(path.as_uri())
+        pairs.append(
+            Pair(f"{number:06d}", "train", *uris, HEIGHT, WIDTH, "uint8", "uint8", "00", "00")
+        )
+    engine = EngineResources(
+        num_gpus=options.gpus, dtype="bfloat16" if options.gpus else "float32", max_num_seqs=32
+    )
+    vlm = VlmConfig(model=options.model, engine=engine)
+    config = CaptionConfig(captioner="qwen2_vl", shard_rows=WARM, vlm=vlm)
+    store = Store(folder / "store")
+    store.write_table("pairs.parquet", pairs_to_table(pairs), row_group_rows=WARM)
+    return CaptionTask(store, "pairs.parquet", config, "captions/d/1", "embeddings/d/1")
+
+
+def through_ray(task: CaptionTask) -> float:
+    """Return the seconds from the answer of the last warm-up pair to the last answer."""
+    started = 0.0
+    for count, _ in enumerate(answers(task, task.shards(), 0.0), 1):
+        if count == WARM:
+            started = time.monotonic()
+    return time.monotonic() - started
+
+
+def bare(task: CaptionTask) -> float:
+    """Return the seconds that one engine in this process needs for the same, without Ray Data."""
+    from vllm import LLM, SamplingParams
+    from vllm.sampling_params import StructuredOutputsParams
+
+    config = task.config
+    llm = LLM(config.vlm.model, **engine_kwargs(config.vlm.engine))
+    asking = Asking(config.vlm, config.prompt_version, 0.0)
+    maker = QuestionMaker(task)
+
+    def ask(shards: list[Shard]) -> None:
+        rows = [
+            row for shard in shards for table in maker.questions(shard) for row in table.to_pylist()
+        ]
+        requests = [asking(row) for row in rows]
+        sampling = dict(requests[0]["sampling_params"])
+        bound = StructuredOutputsParams(**sampling.pop("structured_outputs"))
+        llm.chat(
+            [request["messages"] for request in requests],
+            SamplingParams(**sampling, structured_outputs=bound),
+            use_tqdm=False,
+            chat_template_content_format="openai",
+        )
+
+    first, *others = task.shards()
+    ask([first])
+    started = time.monotonic()
+    ask(others)
+    return time.monotonic() - started
+
+
+if __name__ == "__main__":
+    main()
