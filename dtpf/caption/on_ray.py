@@ -8,6 +8,7 @@ A vision-language model captions first, through `vlm/on_ray.py`; the actors then
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import pyarrow as pa
@@ -19,12 +20,11 @@ from dtpf.caption.runner import (
     ShardWorker,
     complete_shards,
 )
-from dtpf.caption.shards import CaptionTask, Shard
+from dtpf.caption.shards import CaptionTask, Shard, shard_table
 from dtpf.caption.vlm.on_ray import caption_by_engine
 from dtpf.core.errors import UserError
 from dtpf.on_ray import map_tables
 
-_SHARD_SCHEMA = pa.schema([(name, pa.int64()) for name in ("number", "start", "stop")])
 _RESULT_SCHEMA = pa.schema(
     [("rows", pa.int64()), ("reused", pa.int64()), ("failed", pa.int64()), ("error", pa.string())]
 )
@@ -65,7 +65,7 @@ def _run_shards(pending: Sequence[Shard], task: CaptionTask) -> Iterator[ShardRe
         return
     resources = task.config.resources
     results = map_tables(
-        [pa.Table.from_pylist([vars(shard)], schema=_SHARD_SCHEMA) for shard in pending],
+        [shard_table(shard) for shard in pending],
         ShardCaptioner,
         (task,),
         actors=resources.concurrency,
@@ -73,8 +73,9 @@ def _run_shards(pending: Sequence[Shard], task: CaptionTask) -> Iterator[ShardRe
         num_gpus=resources.num_gpus,
         stall_timeout_s=resources.stall_timeout_s,
     )
-    for result in results:
-        error = result.pop("error")
-        if error:
-            raise UserError(error)
-        yield ShardResult(**result)
+    with closing(results):  # an error ends the work at once, not when nobody remembers it
+        for result in results:
+            error = result.pop("error")
+            if error:
+                raise UserError(error)
+            yield ShardResult(**result)

@@ -64,7 +64,7 @@ class ShardWorker:
             UserError: the captioner, the encoder or the storage is not usable.
         """
         task, reused = self._task, 0
-        if task.without_captions([shard]):
+        if not task.has_captions(shard):
             pairs = task.pairs_of(shard)
             known = self._known.find(pairs)
             task.publish(shard, [known.get(pair.pair_id) or self._caption(pair) for pair in pairs])

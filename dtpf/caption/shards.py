@@ -16,6 +16,8 @@ from dtpf.core.records import CAPTION_SCHEMA, Caption, Pair, pairs_from_table
 from dtpf.core.storage.keys import shard_key
 from dtpf.core.storage.store import Store
 
+_SHARD_SCHEMA = pa.schema([(name, pa.int64()) for name in ("number", "start", "stop")])
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -76,6 +78,10 @@ class CaptionTask:
         """Read the pairs of a shard."""
         return pairs_from_table(self.store.read_rows(self.pairs, shard.start, shard.stop))
 
+    def has_captions(self, shard: Shard) -> bool:
+        """Say whether somebody has captioned a shard."""
+        return self.store.exists(shard_key(self.captions, shard.number))
+
     def without_captions(self, shards: Iterable[Shard]) -> list[Shard]:
         """Return those of the shards that nobody has captioned."""
         return self._missing(self.captions, shards)
@@ -104,6 +110,11 @@ class CaptionTask:
     def published(self, shard: Shard) -> pa.Table:
         """Read the captions of a shard."""
         return self.store.read_table(shard_key(self.captions, shard.number))
+
+
+def shard_table(shard: Shard) -> pa.Table:
+    """Return a shard as a table of one row, as it travels to workers; `Shard(**row)` reads it."""
+    return pa.Table.from_pylist([vars(shard)], schema=_SHARD_SCHEMA)
 
 
 def captions_table(captions: Sequence[Caption]) -> pa.Table:

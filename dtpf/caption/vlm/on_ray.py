@@ -6,24 +6,23 @@ Only text comes back to the driver, which holds the shards that are not complete
 used of the first answers (temperature 0) is asked once more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from typing import Any
 
-import pyarrow as pa
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dtpf.caption.config import CaptionConfig, EngineResources
 from dtpf.caption.models import local_model
 from dtpf.caption.runner import Progress
-from dtpf.caption.shards import CaptionTask, Shard
+from dtpf.caption.shards import CaptionTask, Shard, shard_table
 from dtpf.caption.vlm.collecting import Collector
 from dtpf.caption.vlm.drafts import Drafts
 from dtpf.caption.vlm.questions import Asking, Finishing, QuestionMaker
 from dtpf.core.errors import UserError
 from dtpf.on_ray import quiet_data
 
-_SHARD_SCHEMA = pa.schema([(name, pa.int64()) for name in ("number", "start", "stop")])
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
 
 
@@ -46,19 +45,23 @@ def _ask(task: CaptionTask, shards: Sequence[Shard], last: bool, progress: Progr
     """Ask about shards; progress counts the pairs of this pass, a second one is short."""
     collector = Collector(task, {shard.number: shard for shard in shards}, last)
     total = sum(map(len, shards))
-    for row in answers(task, shards, task.config.vlm.retry_temperature if last else 0.0):
-        collector.add(row)
-        if progress:
-            progress(collector.answered, total, collector.failed)
+    temperature = task.config.vlm.retry_temperature if last else 0.0
+    with closing(answers(task, shards, temperature)) as rows:
+        for row in rows:
+            collector.add(row)
+            if progress:
+                progress(collector.answered, total, collector.failed)
 
 
-def answers(task: CaptionTask, shards: Sequence[Shard], temperature: float) -> Any:
+def answers(
+    task: CaptionTask, shards: Sequence[Shard], temperature: float
+) -> Generator[dict[str, Any], None, None]:
     """Yield a row of every pair of the shards, as `Finishing` makes it, in any order."""
     from ray.data import ActorPoolStrategy, DataContext, from_arrow
 
     engine = task.config.vlm.engine
     model = _model_on_nodes(task.config)
-    numbers = [pa.Table.from_pylist([vars(shard)], schema=_SHARD_SCHEMA) for shard in shards]
+    numbers = [shard_table(shard) for shard in shards]
     with DataContext.current(quiet_data(engine.start_timeout_s)):
         questions = from_arrow(numbers).map_batches(
             QuestionMaker,
