@@ -25,6 +25,7 @@ from dtpf.caption.vlm.questions import Asking, QuestionMaker
 from dtpf.core.records import Pair, pairs_to_table
 from dtpf.core.storage.store import Store
 from dtpf.data.images import encode_png
+from dtpf.on_ray import connect
 
 WARM = 32  # pairs before the clock starts
 HEIGHT, WIDTH = 120, 160
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     options = parser.parse_args()
+    connect()
     with tempfile.TemporaryDirectory() as folder:
         task = prepare(Path(folder), options)
         seconds: dict[str, list[float]] = {"bare": [], "ray_data": []}
