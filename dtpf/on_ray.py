@@ -86,19 +86,36 @@ def map_tables(
         num_gpus: of one actor.
         stall_timeout_s: seconds without an actor or progress after which the run ends.
     """
-    from ray.data import ActorPoolStrategy, DataContext, from_arrow
+    from ray.data import DataContext
 
     with DataContext.current(quiet_data(stall_timeout_s)):
-        results = from_arrow(list(tables)).map_batches(
-            actor,
-            fn_constructor_args=arguments,
-            batch_format="pyarrow",
-            batch_size=1,
-            compute=ActorPoolStrategy(size=min(actors, len(tables))),
-            num_cpus=num_cpus,
-            num_gpus=num_gpus,
+        results = through_pool(
+            tables, actor, arguments, actors=actors, num_cpus=num_cpus, num_gpus=num_gpus
         )
     yield from results.iter_rows()  # under the context that was current when it was made
+
+
+def through_pool(
+    tables: Sequence[pa.Table],
+    actor: type,
+    arguments: tuple[Any, ...],
+    *,
+    actors: int,
+    num_cpus: float,
+    num_gpus: float = 0.0,
+) -> Any:
+    """Return the dataset that a pool of actors makes of one-row tables; see `map_tables`."""
+    from ray.data import ActorPoolStrategy, from_arrow
+
+    return from_arrow(list(tables)).map_batches(
+        actor,
+        fn_constructor_args=arguments,
+        batch_format="pyarrow",
+        batch_size=1,
+        compute=ActorPoolStrategy(size=min(actors, len(tables))),
+        num_cpus=num_cpus,
+        num_gpus=num_gpus,
+    )
 
 
 def quiet_data(stall_timeout_s: int) -> Any:

@@ -10,7 +10,7 @@ from dtpf.caption.models import model_revision
 from dtpf.caption.statistics import StatisticsCaptioner
 from dtpf.caption.text import NEUTRAL_CAPTION
 from dtpf.core.errors import UserError
-from dtpf.core.records import Caption
+from dtpf.core.records import Caption, Degradation
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,13 @@ class Maker:
 
     def failed(self, pair_id: str, status: str) -> Caption:
         """Return the row of a pair of which nothing could be said; `status` is `kind: why`."""
-        return Caption(
-            pair_id, NEUTRAL_CAPTION, (), self.name, self.revision, self.prompt_version, status
-        )
+        return self.row(pair_id, NEUTRAL_CAPTION, (), status)
+
+    def row(
+        self, pair_id: str, text: str, found: tuple[Degradation, ...], status: str = "ok"
+    ) -> Caption:
+        """Return the row of a pair."""
+        return Caption(pair_id, text, found, self.name, self.revision, self.prompt_version, status)
 
 
 class Captioner(Protocol):

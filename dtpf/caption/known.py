@@ -1,8 +1,8 @@
 """Captions that an earlier run made of the same images: they need not be made again."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property, lru_cache
 
 from dtpf.caption.shards import CaptionTask
 from dtpf.core.records import Caption, Pair
@@ -20,16 +20,14 @@ class KnownCaptions:
     """
 
     def __init__(self, task: CaptionTask) -> None:
-        self._task = task
-        self._rows: dict[bytes, int] | None = None
-        self._shards: OrderedDict[int, list[dict]] = OrderedDict()
+        self._store = task.store
+        self._previous = task.previous
+        self._shard = lru_cache(_SHARDS_KEPT)(self._read_shard)
 
     def find(self, pairs: Sequence[Pair]) -> dict[str, Caption]:
         """Return what is known of the pairs, by pair_id."""
-        if self._task.previous is None:
+        if not self._rows:
             return {}
-        if self._rows is None:
-            self._rows = self._read_digests(self._task.previous.pairs)
         found = {}
         for pair in pairs:
             row = self._rows.get(_key(pair.visible_sha256, pair.infrared_sha256))
@@ -38,27 +36,24 @@ class KnownCaptions:
                 found[pair.pair_id] = replace(caption, pair_id=pair.pair_id)
         return found
 
-    def _read_digests(self, pairs_key: str) -> dict[bytes, int]:
-        store = self._task.store
-        table = store.read_rows(pairs_key, 0, store.row_count(pairs_key), _DIGESTS)
+    @cached_property
+    def _rows(self) -> dict[bytes, int]:
+        """Rows of the earlier index by the contents of their images."""
+        if self._previous is None:
+            return {}
+        key = self._previous.pairs
+        table = self._store.read_rows(key, 0, self._store.row_count(key), _DIGESTS)
         columns = (table[name].to_pylist() for name in _DIGESTS)
         return {_key(*digests): row for row, digests in enumerate(zip(*columns, strict=True))}
 
     def _caption(self, row: int) -> Caption | None:
-        assert self._task.previous is not None
-        number, place = divmod(row, self._task.previous.shard_rows)
-        rows = self._shard(number)
+        assert self._previous is not None, "there are no rows without an earlier captioning"
+        number, place = divmod(row, self._previous.shard_rows)
+        rows = self._shard(shard_key(self._previous.captions, number))
         return Caption.from_row(rows[place]) if place < len(rows) else None
 
-    def _shard(self, number: int) -> list[dict]:
-        assert self._task.previous is not None
-        if number not in self._shards:
-            key = shard_key(self._task.previous.captions, number)
-            store = self._task.store
-            self._shards[number] = store.read_table(key).to_pylist() if store.exists(key) else []
-            if len(self._shards) > _SHARDS_KEPT:
-                self._shards.popitem(last=False)
-        return self._shards[number]
+    def _read_shard(self, key: str) -> list[dict]:
+        return self._store.read_table(key).to_pylist() if self._store.exists(key) else []
 
 
 def _key(visible: str, infrared: str) -> bytes:

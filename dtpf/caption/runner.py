@@ -18,10 +18,10 @@ from dtpf.caption.reading import UnusablePair, read_images
 from dtpf.caption.shards import CaptionTask, Shard
 from dtpf.core.records import Caption, Pair
 from dtpf.core.storage.keys import shard_key
+from dtpf.core.storage.patience import STORAGE_PATIENCE
 
 Progress = Callable[[int, int, int], None]  # pairs finished, pairs in all, failures seen so far
 
-STORAGE_PATIENCE = 600.0  # seconds to wait for a storage server that went away
 _READERS = 8
 
 

@@ -5,7 +5,7 @@ writer wins, however many runs there are at a time. Embeddings are made from the
 stored, so they fit them whoever wrote either; with them a shard is complete.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -82,17 +82,16 @@ class CaptionTask:
         """Say whether somebody has captioned a shard."""
         return self.store.exists(shard_key(self.captions, shard.number))
 
-    def without_captions(self, shards: Iterable[Shard]) -> list[Shard]:
+    def without_captions(self, shards: Sequence[Shard]) -> list[Shard]:
         """Return those of the shards that nobody has captioned."""
         return self._missing(self.captions, shards)
 
-    def incomplete(self, shards: Iterable[Shard]) -> list[Shard]:
+    def incomplete(self, shards: Sequence[Shard]) -> list[Shard]:
         """Return those of the shards that lack captions or embeddings."""
-        shards = list(shards)
         missing = {*self.without_captions(shards), *self._missing(self.embeddings, shards)}
         return [shard for shard in shards if shard in missing]
 
-    def _missing(self, prefix: str, shards: Iterable[Shard]) -> list[Shard]:
+    def _missing(self, prefix: str, shards: Sequence[Shard]) -> list[Shard]:
         there = set(self.store.keys(prefix))
         return [shard for shard in shards if shard_key(prefix, shard.number) not in there]
 

@@ -6,6 +6,7 @@ whose receipt exists is skipped. So changing a setting redoes that stage and tho
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from dtpf.caption.captioner import maker_of
@@ -62,7 +63,7 @@ class Plan:
             "data": lambda: [config.data.as_dict(), self._listing],
             "caption": lambda: {
                 **config.caption.identity(),
-                "revision": maker_of(config.caption).revision,
+                "revision": self._caption_revision,
             },
             "teacher": lambda: [config.teacher.as_dict(), config.loss.as_dict()],
             "student": lambda: [config.student.as_dict(), config.loss.as_dict()],
@@ -135,6 +136,11 @@ class Plan:
                 dataset = self.config.data.name
                 self.store.delete(keys.embeddings_prefix(dataset, step.keys.digest))
         return [step.name for step in dropped]
+
+    @cached_property
+    def _caption_revision(self) -> str:
+        """Once a plan: a model's folder has to be read for it, on S3 perhaps."""
+        return maker_of(self.config.caption).revision
 
     def _tune_settings(self) -> dict[str, Any]:
         space = self.space()

@@ -6,11 +6,12 @@ A stage function returns an `Outcome`; `runner.py` turns it into the receipt tha
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from dtpf.caption.runner import STORAGE_PATIENCE, CaptionReport
+from dtpf.caption.runner import CaptionReport
 from dtpf.caption.shards import CaptionTask
 from dtpf.core.records import Pair, pairs_from_table, pairs_to_table
 from dtpf.core.storage import keys
 from dtpf.core.storage.keys import StageKeys
+from dtpf.core.storage.patience import STORAGE_PATIENCE
 from dtpf.core.storage.store import Store
 from dtpf.data.index import build_index
 from dtpf.evaluation.running import LOSSES

@@ -14,6 +14,7 @@ from dtpf.core.errors import UserError
 from dtpf.core.machine import keep_freed_memory
 from dtpf.core.models import count_parameters
 from dtpf.core.records import Pair, pairs_from_table
+from dtpf.core.storage.patience import STORAGE_PATIENCE
 from dtpf.core.storage.store import Store
 from dtpf.data.dataset import PairDataset
 from dtpf.data.texts import read_texts
@@ -26,10 +27,6 @@ from dtpf.training.loop import Hooks, fit
 from dtpf.training.tasks import DistillTask, FusionTask, Task
 from dtpf.training.teacher_outputs.reader import open_outputs
 from dtpf.training.validation import Validator
-
-# Seconds that a run waits for a storage server before it gives up; it then goes on from its last
-# checkpoint when it is started again.
-STORAGE_PATIENCE = 600.0
 
 
 @dataclass(frozen=True)

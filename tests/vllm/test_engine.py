@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_good_bad_and_poisonous_pairs_all_get_their_rows(store, model, tmp_path,
     pairs = write_pairs(tmp_path / "data", 9)
     local_path(pairs[2].visible_uri).write_text("not an image")
     (large,) = write_pairs(tmp_path / "large", 1, height=448, width=448)
-    pairs[5] = large.__class__(**{**vars(large), "pair_id": "pair005"})
+    pairs[5] = replace(large, pair_id="pair005")
     seen = tmp_path / "prompts"
     monkeypatch.setattr(on_ray, "Finishing", spying(seen))
 

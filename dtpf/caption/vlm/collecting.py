@@ -70,10 +70,7 @@ class Collector:
             found, text = read_answer(row["text"], row["tokens"], self._task.config.vlm.max_tokens)
         except UnusableAnswer as error:
             return self._maker.failed(row["pair_id"], str(error))
-        maker = self._maker
-        return Caption(
-            row["pair_id"], text, found, maker.name, maker.revision, maker.prompt_version
-        )
+        return self._maker.row(row["pair_id"], text, found)
 
 
 _FROM_ENGINE = ("truncated", "invalid", "engine")

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from dtpf.caption.shards import CaptionTask, Shard, captions_table
 from dtpf.core.records import Caption
+from dtpf.core.storage.keys import draft_key, drafts_prefix
 from dtpf.core.storage.parquet import table_bytes
 
 
@@ -33,16 +34,12 @@ class Drafts:
 
     def there(self, shards: Sequence[Shard]) -> list[Shard]:
         """Return those of the shards that have a draft."""
-        keys = set(self._task.store.keys(self._prefix))
+        keys = set(self._task.store.keys(drafts_prefix(self._task.captions)))
         return [shard for shard in shards if self._key(shard) in keys]
 
     def delete(self, shard: Shard) -> None:
         """Remove a draft, if there is one."""
         self._task.store.delete(self._key(shard))
 
-    @property
-    def _prefix(self) -> str:
-        return f"{self._task.captions}/_drafts"
-
     def _key(self, shard: Shard) -> str:
-        return f"{self._prefix}/part-{shard.number:05d}"
+        return draft_key(self._task.captions, shard.number)

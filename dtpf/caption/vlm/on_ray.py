@@ -21,7 +21,7 @@ from dtpf.caption.vlm.collecting import Collector
 from dtpf.caption.vlm.drafts import Drafts
 from dtpf.caption.vlm.questions import Asking, Finishing, QuestionMaker
 from dtpf.core.errors import UserError
-from dtpf.on_ray import quiet_data
+from dtpf.on_ray import quiet_data, through_pool
 
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
 
@@ -57,18 +57,16 @@ def answers(
     task: CaptionTask, shards: Sequence[Shard], temperature: float
 ) -> Generator[dict[str, Any], None, None]:
     """Yield a row of every pair of the shards, as `Finishing` makes it, in any order."""
-    from ray.data import ActorPoolStrategy, DataContext, from_arrow
+    from ray.data import DataContext
 
     engine = task.config.vlm.engine
     model = _model_on_nodes(task.config)
-    numbers = [shard_table(shard) for shard in shards]
     with DataContext.current(quiet_data(engine.start_timeout_s)):
-        questions = from_arrow(numbers).map_batches(
+        questions = through_pool(
+            [shard_table(shard) for shard in shards],
             QuestionMaker,
-            fn_constructor_args=(task,),
-            batch_format="pyarrow",
-            batch_size=1,
-            compute=ActorPoolStrategy(size=min(engine.engines, len(numbers))),
+            (task,),
+            actors=engine.engines,
             num_cpus=engine.stage_cpus,
         )
         rows = _processor(task.config, model, temperature)(questions)

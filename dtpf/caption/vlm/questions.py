@@ -17,7 +17,6 @@ from dtpf.caption.captioner import maker_of
 from dtpf.caption.config import VlmConfig
 from dtpf.caption.known import KnownCaptions
 from dtpf.caption.reading import UnusablePair, read_images
-from dtpf.caption.runner import STORAGE_PATIENCE
 from dtpf.caption.shards import CaptionTask, Shard
 from dtpf.caption.vlm.answers import answer_schema
 from dtpf.caption.vlm.drafts import Drafts
@@ -25,6 +24,7 @@ from dtpf.caption.vlm.prompts import as_messages, read_prompt
 from dtpf.core.errors import UserError
 from dtpf.core.ops.pixels import FloatImage, unit_to_dtype
 from dtpf.core.records import MODALITIES, Caption, Pair
+from dtpf.core.storage.patience import STORAGE_PATIENCE
 from dtpf.data.images import encode_png
 
 GRID = 28  # pixels a side that Qwen2-VL makes one token of

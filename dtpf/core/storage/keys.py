@@ -22,6 +22,16 @@ def captions_prefix(dataset: str, digest: str) -> str:
     return f"captions/{dataset}/{digest}"
 
 
+def drafts_prefix(captions: str) -> str:
+    """Shards of captions that are not complete; Parquet readers pass such a name over."""
+    return f"{captions}/_drafts"
+
+
+def draft_key(captions: str, shard: int) -> str:
+    """One such shard."""
+    return f"{drafts_prefix(captions)}/part-{shard:05d}"
+
+
 def embeddings_prefix(dataset: str, digest: str) -> str:
     """Embedding shards of one data set by one captioner and one text encoder."""
     return f"embeddings/{dataset}/{digest}"

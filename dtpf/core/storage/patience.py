@@ -8,6 +8,9 @@ from dtpf.core.errors import UserError
 
 Result = TypeVar("Result")
 
+# Seconds that long work waits for a server that went away, before it gives up; started again, it
+# goes on from what is stored.
+STORAGE_PATIENCE = 600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds; doubled from one to the other
 
 
