@@ -20,8 +20,8 @@ import numpy as np
 
 from dtpf.caption.config import CaptionConfig, EngineResources, VlmConfig
 from dtpf.caption.shards import CaptionTask, Shard
-from dtpf.caption.vlm.on_ray import answers, engine_kwargs
-from dtpf.caption.vlm.questions import Asking, QuestionMaker
+from dtpf.caption.vlm.on_ray import answers, engine_kwargs, make_request
+from dtpf.caption.vlm.questions import QuestionMaker
 from dtpf.core.records import Pair, pairs_to_table
 from dtpf.core.storage.store import Store
 from dtpf.data.images import encode_png
@@ -96,21 +96,18 @@ def bare(task: CaptionTask) -> float:
 
     config = task.config
     llm = LLM(config.vlm.model, **engine_kwargs(config.vlm.engine))
-    asking = Asking(config.vlm, config.prompt_version, 0.0)
-    maker = QuestionMaker(task)
+    request = make_request(config, config.vlm.model, 0.0)
+    maker = QuestionMaker(task, request)
+    sampling = dict(request.sampling)
+    bound = StructuredOutputsParams(**sampling.pop("structured_outputs"))
+    params = SamplingParams(**sampling, structured_outputs=bound)
 
     def ask(shards: list[Shard]) -> None:
-        rows = [
-            row for shard in shards for table in maker.questions(shard) for row in table.to_pylist()
-        ]
-        requests = [asking(row) for row in rows]
-        sampling = dict(requests[0]["sampling_params"])
-        bound = StructuredOutputsParams(**sampling.pop("structured_outputs"))
-        llm.chat(
-            [request["messages"] for request in requests],
-            SamplingParams(**sampling, structured_outputs=bound),
+        rows = [row for shard in shards for batch in maker(shard) for row in batch]
+        llm.generate(
+            [{"prompt": row["prompt"], "multi_modal_data": row["multimodal_data"]} for row in rows],
+            params,
             use_tqdm=False,
-            chat_template_content_format="openai",
         )
 
     first, *others = task.shards()

@@ -1,4 +1,4 @@
-"""What `training_faults.py` strikes with: a training in a process, Ray nodes, a server, a disk."""
+"""What benchmarks strike with: a training in a process, Ray nodes, a server, a disk."""
 
 import json
 import os
@@ -118,9 +118,10 @@ class Struck:
 
 
 class RayNodes:
-    """A Ray cluster of three nodes on this machine: a head without CPUs, two with one each."""
+    """A Ray cluster of three nodes on this machine: a head without CPUs, and two for work."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpus: int = 1) -> None:
+        self._cpus = cpus
         os.environ.update(
             RAY_AUTH_MODE="disabled",
             RAY_USAGE_STATS_ENABLED="0",
@@ -145,21 +146,21 @@ class RayNodes:
         self._cluster.shutdown()
 
     def add(self) -> None:
-        """Start a node with room for one worker."""
-        self._nodes.append(self._cluster.add_node(num_cpus=1, **_SMALL_STORE))
+        """Start a node for work."""
+        self._nodes.append(self._cluster.add_node(num_cpus=self._cpus, **_SMALL_STORE))
 
     def kill_node(self) -> None:
         """SIGKILL the raylet of the newest node; its workers go with it."""
         self._cluster.remove_node(self._nodes.pop(), allow_graceful=False)
 
-    def kill_worker(self) -> None:
-        """SIGKILL one training worker, whichever."""
-        self._random.choice(self._workers()).kill()
+    def kill_worker(self, name: str = "RayTrainWorker") -> None:
+        """SIGKILL one of the processes of that name, whichever."""
+        self._random.choice(self._workers(name)).kill()
 
-    def _workers(self) -> list[psutil.Process]:
+    def _workers(self, name: str) -> list[psutil.Process]:
         raylets = [node.all_processes["raylet"][0].process.pid for node in self._nodes]
         below = [process for pid in raylets for process in psutil.Process(pid).children(True)]
-        return [process for process in below if "RayTrainWorker" in " ".join(process.cmdline())]
+        return [process for process in below if name in " ".join(process.cmdline())]
 
 
 _SMALL_STORE = {"object_store_memory": 100 * 2**20}

@@ -74,6 +74,7 @@ def map_tables(
     num_cpus: float,
     num_gpus: float,
     stall_timeout_s: int,
+    together: int = 1,
 ) -> Generator[dict[str, Any], None, None]:
     """Yield the rows that a pool of actors makes of one-row tables, in any order.
 
@@ -85,14 +86,26 @@ def map_tables(
         num_cpus: of one actor.
         num_gpus: of one actor.
         stall_timeout_s: seconds without an actor or progress after which the run ends.
+        together: tables that share a task. The driver keeps about 50 KB of every task until the
+            end. Rows come when a task is done, and a lost actor's whole task is done again.
     """
     from ray.data import DataContext
 
     with DataContext.current(quiet_data(stall_timeout_s)):
         results = through_pool(
-            tables, actor, arguments, actors=actors, num_cpus=num_cpus, num_gpus=num_gpus
+            _grouped(tables, together),
+            actor,
+            arguments,
+            actors=actors,
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
         )
     yield from results.iter_rows()  # under the context that was current when it was made
+
+
+def _grouped(tables: Sequence[pa.Table], size: int) -> list[pa.Table]:
+    starts = range(0, len(tables), size)
+    return [pa.concat_tables(tables[start : start + size]) for start in starts]
 
 
 def through_pool(
@@ -104,7 +117,7 @@ def through_pool(
     num_cpus: float,
     num_gpus: float = 0.0,
 ) -> Any:
-    """Return the dataset that a pool of actors makes of one-row tables; see `map_tables`."""
+    """Return the dataset that a pool of actors makes of tables, a task each, row by row."""
     from ray.data import ActorPoolStrategy, from_arrow
 
     return from_arrow(list(tables)).map_batches(

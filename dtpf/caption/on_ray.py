@@ -28,6 +28,9 @@ from dtpf.on_ray import map_tables
 _RESULT_SCHEMA = pa.schema(
     [("rows", pa.int64()), ("reused", pa.int64()), ("failed", pa.int64()), ("error", pa.string())]
 )
+# With more shards than these tasks, several share one, so that the driver's memory does not grow
+# with their number; few enough that progress shows and no task takes long.
+_FEW_TASKS, _TASKS_PER_ACTOR, _MOST_TOGETHER = 256, 32, 16
 
 
 class ShardCaptioner:
@@ -64,6 +67,7 @@ def _run_shards(pending: Sequence[Shard], task: CaptionTask) -> Iterator[ShardRe
     if not pending:
         return
     resources = task.config.resources
+    tasks = max(_FEW_TASKS, _TASKS_PER_ACTOR * resources.concurrency)
     results = map_tables(
         [shard_table(shard) for shard in pending],
         ShardCaptioner,
@@ -72,6 +76,7 @@ def _run_shards(pending: Sequence[Shard], task: CaptionTask) -> Iterator[ShardRe
         num_cpus=resources.num_cpus,
         num_gpus=resources.num_gpus,
         stall_timeout_s=resources.stall_timeout_s,
+        together=min(_MOST_TOGETHER, -(-len(pending) // tasks)),
     )
     with closing(results):  # an error ends the work at once, not when nobody remembers it
         for result in results:

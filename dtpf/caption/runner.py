@@ -58,7 +58,7 @@ class ShardWorker:
         self._task = task
 
     def complete(self, shard: Shard) -> ShardResult:
-        """Write what a shard lacks, each part atomically.
+        """Write what a shard lacks, each part atomically; nothing, if another actor has done it.
 
         Raises:
             UserError: the captioner, the encoder or the storage is not usable.
@@ -70,8 +70,9 @@ class ShardWorker:
             task.publish(shard, [known.get(pair.pair_id) or self._caption(pair) for pair in pairs])
             reused = len(known)
         captions = task.published(shard)
-        key = shard_key(task.embeddings, shard.number)
-        task.store.write_table(key, self._embedder.table(captions))
+        if not task.has_embeddings(shard):
+            key = shard_key(task.embeddings, shard.number)
+            task.store.write_table(key, self._embedder.table(captions))
         return ShardResult(len(shard), reused, sum(_failures(captions).values()))
 
     def _caption(self, pair: Pair) -> Caption:

@@ -82,6 +82,10 @@ class CaptionTask:
         """Say whether somebody has captioned a shard."""
         return self.store.exists(shard_key(self.captions, shard.number))
 
+    def has_embeddings(self, shard: Shard) -> bool:
+        """Say whether the captions of a shard are encoded."""
+        return self.store.exists(shard_key(self.embeddings, shard.number))
+
     def without_captions(self, shards: Sequence[Shard]) -> list[Shard]:
         """Return those of the shards that nobody has captioned."""
         return self._missing(self.captions, shards)

@@ -179,6 +179,16 @@ def test_a_run_that_dies_at_any_write_leaves_whole_shards_and_the_next_does_the_
     assert objects(task) == objects(unbroken)
 
 
+def test_a_complete_shard_is_passed(task, monkeypatch):
+    """Another actor finds it when it takes over the task of one that was lost."""
+    shard = task.shards()[0]
+    ShardWorker(task).complete(shard)
+    monkeypatch.setattr(Store, "write_bytes", None)
+    monkeypatch.setattr(Store, "create", None)
+    result = ShardWorker(task).complete(shard)
+    assert (result.rows, result.failed) == (len(shard), 0)
+
+
 def test_two_runs_at_once_agree_on_one_set_of_captions(task, pairs, monkeypatch):
     """Another run, whose captions differ, publishes the shard while this one captions it."""
     shard = task.shards()[0]

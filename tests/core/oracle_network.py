@@ -93,7 +93,8 @@ class OracleNetwork:
         weights = self.weights
         rows = []
         for image, words in zip(x, text, strict=True):
-            hidden = weights[f"{name}.hidden.weight"] @ words + weights[f"{name}.hidden.bias"]
+            hidden = weights[f"{name}.hidden.weight"] @ (len(words) ** 0.5 * words)
+            hidden = hidden + weights[f"{name}.hidden.bias"]
             numbers = weights[f"{name}.out.weight"] @ gelu(hidden) + weights[f"{name}.out.bias"]
             gamma, beta = numbers[: len(image)], numbers[len(image) :]
             rows.append((1 + gamma[:, None, None]) * image + beta[:, None, None])

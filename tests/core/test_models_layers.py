@@ -123,10 +123,20 @@ def test_modulation_follows_equation_9():
     x, text = torch.randn(2, 4, 4, 3), torch.randn(2, 5)
     assert torch.equal(layer(x, text), x)
     torch.nn.init.normal_(layer.out.weight)
-    gamma, beta = layer.out(layer.activation(layer.hidden(text))).chunk(2, dim=1)
+    hidden = layer.activation(layer.hidden(5**0.5 * text))
+    gamma, beta = layer.out(hidden).chunk(2, dim=1)
     for n in range(2):
         expected = (1 + gamma[n]) * x[n] + beta[n]
         torch.testing.assert_close(layer(x, text)[n], expected)
+
+
+def test_texts_of_unit_length_reach_the_hidden_units_of_an_untrained_modulation():
+    """Or it takes hundreds of steps until a network tells one text from another."""
+    layer = TextModulation(16, text_dim=512)
+    torch.nn.init.normal_(layer.out.weight)
+    texts = F.normalize(torch.randn(64, 512), dim=1)
+    moved = layer(torch.ones(64, 1, 1, 16), texts).std(dim=0)
+    assert moved.mean() > 0.5
 
 
 @pytest.mark.parametrize("shape", [(5, 8, 8, 4), (2, 40, 24, 4), (1, 16, 1000, 4)])

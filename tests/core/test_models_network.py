@@ -25,8 +25,9 @@ def network(config: ModelConfig, seed: int = 0) -> FusionNet:
 def pair(batch: int, height: int, width: int, text: bool, dtype=torch.float32):
     generator = torch.Generator().manual_seed(batch * height + width)
     images = torch.rand(batch, 4, height, width, generator=generator, dtype=dtype)
-    words = torch.randn(batch, 512, generator=generator, dtype=dtype) if text else None
-    return images[:, :3], images[:, 3:], words
+    words = torch.randn(batch, 512, generator=generator, dtype=dtype)
+    words = torch.nn.functional.normalize(words, dim=1)  # embeddings have length one
+    return images[:, :3], images[:, 3:], words if text else None
 
 
 CASES = [

@@ -1,8 +1,12 @@
 """Captioning on a real Ray cluster: the same objects as in one process, and nothing half-done."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import psutil
 import pytest
 
+from dtpf.caption import on_ray
 from dtpf.caption.config import CaptionConfig, CaptionResources
 from dtpf.caption.on_ray import caption_pairs
 from dtpf.caption.runner import CaptionReport
@@ -41,6 +45,31 @@ def test_same_objects_as_in_one_process_and_lost_shards_alone_redone(pairs, tmp_
     assert caption_pairs(task) == CaptionReport(1, 6, 0, {"unreadable": 1})
     assert objects(task) == objects(expected)
     assert caption_pairs(task) == CaptionReport(0, 7, 0, {"unreadable": 1})
+
+
+@pytest.mark.parametrize("killing", [False, pytest.param(True, marks=pytest.mark.kill)])
+def test_many_shards_share_tasks_and_end_alike(pairs, tmp_path, monkeypatch, killing):
+    """Seven shards in two tasks; whoever takes over a killed actor's task passes what is done."""
+    monkeypatch.setattr(on_ray, "_FEW_TASKS", 1)
+    monkeypatch.setattr(on_ray, "_TASKS_PER_ACTOR", 1)
+    config = CONFIG.model_copy(update={"shard_rows": 1})
+    expected = caption_task(Store(tmp_path / "expected"), pairs, config)
+    task = caption_task(Store(tmp_path / "store"), pairs, config)
+    caption_in_process(expected)
+    with ThreadPoolExecutor() as pool:
+        killed = pool.submit(kill_an_actor_in_mid_run, task) if killing else None
+        assert caption_pairs(task) == CaptionReport(done=7, skipped=0)
+    assert killed is None or killed.result()
+    assert objects(task) == objects(expected)
+
+
+def kill_an_actor_in_mid_run(task):
+    """Kill when a shard is complete; returns the pid."""
+    while not task.store.keys(task.embeddings):
+        time.sleep(0.01)
+    actor = next(p for p in psutil.Process().children(True) if is_actor(p))
+    actor.kill()
+    return actor.pid
 
 
 def test_a_worker_error_is_the_users_line_and_leaves_whole_shards_to_go_on_from(pairs, tmp_path):

@@ -1,15 +1,18 @@
 """Captions by a vision-language model: `ray.data.llm`, with vLLM engines as actors.
 
-    shards -> questions -> [images, template, engine: ray.data.llm] -> rows -> whole shards
+    shards -> rows with images -> [engine: ray.data.llm] -> rows -> whole shards
 
-Only text comes back to the driver, which holds the shards that are not complete. What cannot be
-used of the first answers (temperature 0) is asked once more.
+The stages of `ray.data.llm` that fetch images and fill in chat templates are left out: every pair
+has the same prompt, and each stage costs a copy of the images. Only text comes back to the driver,
+which holds the shards that are not complete. What cannot be used of the first answers
+(temperature 0) is asked once more.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
+import pyarrow as pa
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -19,7 +22,8 @@ from dtpf.caption.runner import Progress
 from dtpf.caption.shards import CaptionTask, Shard, shard_table
 from dtpf.caption.vlm.collecting import Collector
 from dtpf.caption.vlm.drafts import Drafts
-from dtpf.caption.vlm.questions import Asking, Finishing, QuestionMaker
+from dtpf.caption.vlm.prompts import image_order, read_prompt, render
+from dtpf.caption.vlm.questions import Finishing, QuestionMaker, Request, sampling_params
 from dtpf.core.errors import UserError
 from dtpf.on_ray import quiet_data, through_pool
 
@@ -61,23 +65,54 @@ def answers(
 
     engine = task.config.vlm.engine
     model = _model_on_nodes(task.config)
+    try:
+        processor = _processor(engine, model)
+        request = make_request(task.config, model, temperature)
+    except ImportError as error:
+        raise UserError(
+            f"caption.captioner=qwen2_vl: {error}; run `pip install 'dtpf[ray,vllm]'` on every node"
+        ) from None
     with DataContext.current(quiet_data(engine.start_timeout_s)):
         questions = through_pool(
             [shard_table(shard) for shard in shards],
-            QuestionMaker,
-            (task,),
+            _Questions,
+            (task, request, processor.DATA_COLUMN),
             actors=engine.engines,
             num_cpus=engine.stage_cpus,
         )
-        rows = _processor(task.config, model, temperature)(questions)
+        rows = processor(questions)
     yield from rows.iter_rows()
 
 
-def _processor(config: CaptionConfig, model: str, temperature: float) -> Any:
+def make_request(config: CaptionConfig, model: str, temperature: float) -> Request:
+    """Return what is asked of every pair; `model` is the folder of the model."""
+    prompt = read_prompt(config.vlm.prompt, config.prompt_version)
+    sampling = sampling_params(config.vlm, temperature)
+    return Request(render(prompt, model), tuple(image_order(prompt)), sampling)
+
+
+class _Questions:
+    """Actor: a table of shards to tables of one column with the rows that the engine stage takes.
+
+    Always as Python objects: left to itself, Ray Data makes them or structs, as a batch happens to
+    have images or not, and cannot join the two.
+    """
+
+    def __init__(self, task: CaptionTask, request: Request, column: str) -> None:
+        self._maker = QuestionMaker(task, request)
+        self._column = column
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        from ray.data.extensions.object_extension import ArrowPythonObjectArray
+
+        for shard in batch.to_pylist():
+            for rows in self._maker(Shard(**shard)):
+                yield pa.table({self._column: ArrowPythonObjectArray.from_objects(rows)})
+
+
+def _processor(engine: EngineResources, model: str) -> Any:
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    engine = config.vlm.engine
-    cpus = {"num_cpus": engine.stage_cpus}
     settings = vLLMEngineProcessorConfig(
         model_source=model,
         engine_kwargs=engine_kwargs(engine),
@@ -85,29 +120,16 @@ def _processor(config: CaptionConfig, model: str, temperature: float) -> Any:
         max_concurrent_batches=max(2, -(-engine.max_num_seqs // engine.batch_size)),
         concurrency=(engine.engines, engine.engines),
         should_continue_on_error=True,
-        # "openai" leaves each image at its place in the text; "string" moves both to the front.
-        prepare_multimodal_stage={
-            "enabled": True,
-            "chat_template_content_format": "openai",
-            **cpus,
-        },
-        chat_template_stage={"enabled": True, **cpus},
+        prepare_multimodal_stage=False,
+        chat_template_stage=False,
         tokenize_stage=False,  # the engine does both itself
         detokenize_stage=False,
         placement_group_config=_placement(engine),
         runtime_env={"env_vars": _OFFLINE},
     )
-    try:
-        processor = build_processor(
-            settings,
-            preprocess=Asking(config.vlm, config.prompt_version, temperature),
-            preprocess_map_kwargs=cpus,
-            postprocess_map_kwargs=cpus,
-        )
-    except ImportError as error:
-        raise UserError(
-            f"caption.captioner=qwen2_vl: {error}; run `pip install 'dtpf[ray,vllm]'` on every node"
-        ) from None
+    kwargs = {"num_cpus": engine.stage_cpus}
+    processor = build_processor(settings, postprocess_map_kwargs=kwargs)
+    processor.preprocess = None  # rows come as the engine takes them
     # Not as `postprocess` above: rows that failed would pass that by, with all their columns, and
     # in one block with others they take the others' answers away.
     processor.postprocess = Finishing(processor.DATA_COLUMN)

@@ -29,17 +29,48 @@ def read_prompt(name: str, version: str) -> str:
     return text.replace("{severities}", ", ".join(SEVERITIES))
 
 
-def as_messages(prompt: str, images: dict[str, str]) -> list[dict[str, Any]]:
+def image_order(prompt: str) -> list[str]:
+    """Return the modalities of the images of a prompt, in the order in which it shows them."""
+    return _IMAGE.findall(prompt)
+
+
+def as_messages(prompt: str) -> list[dict[str, Any]]:
     """Return a question as one chat message, each image beside the words that introduce it.
 
     Args:
         prompt: as `read_prompt` returns it.
-        images: URL (`data:...`) of the image of each modality.
     """
     parts: list[dict[str, Any]] = []
     for number, piece in enumerate(_IMAGE.split(prompt)):
         if number % 2:
-            parts.append({"type": "image_url", "image_url": {"url": images[piece]}})
+            parts.append({"type": "image"})
         elif piece:
             parts.append({"type": "text", "text": piece})
     return [{"role": "user", "content": parts}]
+
+
+def render(prompt: str, model: str) -> str:
+    """Return the text that a model reads for a prompt: its chat template with places for images.
+
+    It is the same for every pair, so it is made once.
+
+    Args:
+        prompt: as `read_prompt` returns it.
+        model: folder of the model.
+
+    Raises:
+        ImportError: transformers, which comes with vLLM, is not installed.
+        UserError: the folder has no processor, or one without a chat template.
+    """
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(model)
+        return str(
+            processor.apply_chat_template(
+                as_messages(prompt), tokenize=False, add_generation_prompt=True
+            )
+        )
+    except (OSError, ValueError) as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"caption.vlm.model={model}: {line[:300]}") from None

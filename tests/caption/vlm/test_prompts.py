@@ -8,13 +8,12 @@ import pytest
 from dtpf.caption.config import CaptionConfig, VlmConfig
 from dtpf.caption.vlm import prompts
 from dtpf.caption.vlm.answers import SEVERITIES
-from dtpf.caption.vlm.prompts import as_messages, read_prompt
+from dtpf.caption.vlm.prompts import as_messages, image_order, read_prompt
 from dtpf.core.errors import UserError
 from dtpf.core.records import DEGRADATIONS, MODALITIES
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "prompt_infrared_visible_1.json"
 FILES = sorted(path.stem for path in Path(prompts.__file__).with_name("prompts").iterdir())
-IMAGES = {"visible": "V", "infrared": "I"}
 
 every_prompt = pytest.mark.parametrize("file", FILES)
 
@@ -51,11 +50,11 @@ def test_an_unknown_version_names_those_that_there_are():
 
 @every_prompt
 def test_each_image_follows_the_line_that_introduces_it(file):
-    (message,) = as_messages(read_file(file), IMAGES)
+    (message,) = as_messages(read_file(file))
     assert message["role"] == "user"
     before, visible, between, infrared, _ = message["content"]
-    assert visible == {"type": "image_url", "image_url": {"url": "V"}}
-    assert infrared == {"type": "image_url", "image_url": {"url": "I"}}
+    assert visible == infrared == {"type": "image"}
+    assert image_order(read_file(file)) == ["visible", "infrared"]
     for text in (before, between):
         assert text["type"] == "text"
         assert text["text"].endswith(":\n")
@@ -63,19 +62,19 @@ def test_each_image_follows_the_line_that_introduces_it(file):
 
 @every_prompt
 def test_messages_hold_every_word_of_the_prompt(file):
-    (message,) = as_messages(read_file(file), IMAGES)
+    (message,) = as_messages(read_file(file))
     words = [part.get("text", "{}") for part in message["content"]]
     assert "".join(words) == re.sub(r"\{(visible|infrared)\}", "{}", read_file(file))
 
 
 def test_an_image_without_words_before_it_comes_first():
-    (message,) = as_messages("{infrared}{visible} and no more", IMAGES)
-    kinds = [part["type"] for part in message["content"]]
-    assert kinds == ["image_url", "image_url", "text"]
-    assert message["content"][0]["image_url"]["url"] == "I"
+    prompt = "{infrared}{visible} and no more"
+    (message,) = as_messages(prompt)
+    assert [part["type"] for part in message["content"]] == ["image", "image", "text"]
+    assert image_order(prompt) == ["infrared", "visible"]
 
 
 def test_messages_are_as_they_were():
     """A changed question needs a new version: captions of the old one would pass for its own."""
     expected = json.loads(GOLDEN.read_text(encoding="utf-8"))
-    assert as_messages(read_prompt("infrared_visible", "1"), IMAGES) == expected
+    assert as_messages(read_prompt("infrared_visible", "1")) == expected

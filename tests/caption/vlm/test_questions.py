@@ -1,5 +1,3 @@
-import base64
-import io
 import json
 import struct
 import zlib
@@ -7,7 +5,6 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -16,19 +13,18 @@ from PIL import Image
 from dtpf.caption import reading
 from dtpf.caption.captioner import maker_of
 from dtpf.caption.config import CaptionConfig, EngineResources, VlmConfig
-from dtpf.caption.shards import Previous
+from dtpf.caption.shards import Previous, Shard
 from dtpf.caption.vlm import questions
 from dtpf.caption.vlm.answers import answer_schema
 from dtpf.caption.vlm.drafts import Drafts
-from dtpf.caption.vlm.prompts import as_messages, read_prompt
 from dtpf.caption.vlm.questions import (
     GRID,
     PASS_BY,
-    QUESTION_SCHEMA,
-    Asking,
     Finishing,
     QuestionMaker,
-    as_png,
+    Request,
+    sampling_params,
+    scale,
 )
 from dtpf.core.records import MODALITIES, Caption, Degradation
 from dtpf.core.storage.store import Store
@@ -38,6 +34,8 @@ from tests.caption.scenes import caption_task, texture, write_pairs
 
 VLM = VlmConfig(engine=EngineResources(batch_size=2))
 CONFIG = CaptionConfig(captioner="qwen2_vl", shard_rows=3, vlm=VLM)
+REQUEST = Request("Look at <2> and <1>.", ("infrared", "visible"), {"max_tokens": 9})
+FOR_THE_ENGINE = ("prompt", "multimodal_data", "sampling_params")
 DATA = "__data"
 
 
@@ -51,21 +49,23 @@ def task(tmp_path, pairs):
     return caption_task(Store(tmp_path / "store"), pairs, CONFIG)
 
 
-def tables_of(task):
-    shards = pa.Table.from_pylist([vars(shard) for shard in task.shards()])
-    return list(QuestionMaker(task)(shards))
+def batches_of(task):
+    maker = QuestionMaker(task, REQUEST)
+    return [batch for shard in task.shards() for batch in maker(shard)]
 
 
 def rows_of(task):
-    return [row for table in tables_of(task) for row in table.to_pylist()]
+    return [row for batch in batches_of(task) for row in batch]
+
+
+def images_of(row):
+    """Return the images of a row by modality, as arrays."""
+    images = map(np.asarray, row["multimodal_data"]["image"])
+    return dict(zip(REQUEST.images, images, strict=True))
 
 
 def ready(row):
     return Caption.from_row(json.loads(row["ready"]))
-
-
-def decoded(png):
-    return np.asarray(Image.open(io.BytesIO(png), formats=("PNG",)))
 
 
 def caption_of(pair, text="A road.", config=CONFIG):
@@ -81,19 +81,29 @@ def test_every_pair_is_asked_about_once_and_knows_its_place(task, pairs):
     assert places == [(0, 3, 0), (0, 3, 1), (0, 3, 2), (1, 2, 0), (1, 2, 1)]
 
 
-def test_questions_come_a_batch_at_a_time_in_one_schema(task):
-    tables = tables_of(task)
-    assert [table.num_rows for table in tables] == [2, 1, 2]
-    assert {table.schema for table in tables} == {QUESTION_SCHEMA}
+def test_questions_come_a_batch_at_a_time_with_the_same_keys(task, pairs):
+    local_path(pairs[1].visible_uri).unlink()
+    assert [len(batch) for batch in batches_of(task)] == [2, 1, 2]
+    assert len({frozenset(row) for row in rows_of(task)}) == 1
 
 
-def test_a_question_holds_both_images_on_the_grid(task, pairs):
+def test_a_question_holds_both_images_on_the_grid_in_the_order_of_the_prompt(task, pairs):
     row = rows_of(task)[1]
-    assert (row["ready"], row["fatal"]) == (None, None)
-    assert decoded(row["visible"]).shape == (56, 56, 3)  # of 64 x 80
-    assert decoded(row["infrared"]).shape == (56, 56)
-    original = Image.open(local_path(pairs[1].infrared_uri)).resize((56, 56))
-    np.testing.assert_allclose(decoded(row["infrared"]), original, atol=2)
+    assert (row["ready"], row["fatal"], row[PASS_BY]) == (None, None, "")
+    images = images_of(row)
+    assert [image.shape for image in images.values()] == [(56, 56, 3)] * 2  # of 64 x 80
+    for modality, image in images.items():
+        original = Image.open(local_path(getattr(pairs[1], f"{modality}_uri"))).convert("RGB")
+        np.testing.assert_allclose(image, original.resize((56, 56)), atol=2)
+
+
+def test_a_question_brings_prompt_and_sampling_of_its_own(task):
+    """The engine takes things out of what it is given."""
+    first, second, *_ = rows_of(task)
+    assert first["prompt"] == REQUEST.prompt
+    assert first["sampling_params"] == second["sampling_params"] == REQUEST.sampling
+    first["sampling_params"].clear()
+    assert second["sampling_params"] == REQUEST.sampling == {"max_tokens": 9}
 
 
 def bomb():
@@ -131,7 +141,13 @@ def test_a_pair_that_cannot_be_asked_has_a_typed_row_and_the_others_are_asked(
     assert caption.status.startswith(f"{kind}: ")
     assert "\n" not in caption.status
     assert caption == maker_of(CONFIG).failed("pair001", caption.status)
-    assert rows[1]["visible"] is rows[1]["infrared"] is None
+    assert_the_engine_never_sees(rows[1])
+
+
+def assert_the_engine_never_sees(row):
+    """Ray's stages let marked rows pass."""
+    assert row[PASS_BY]
+    assert [row[name] for name in FOR_THE_ENGINE] == [None, None, None]
 
 
 def test_a_missing_file_is_a_typed_row(task, pairs):
@@ -142,7 +158,7 @@ def test_a_missing_file_is_a_typed_row(task, pairs):
 def test_infrared_of_a_few_of_16_bits_is_stretched_and_not_clipped(task, pairs):
     counts = (7000 + 2000 * texture(64, 80)).astype(np.uint16)  # a thermal camera's range
     local_path(pairs[0].infrared_uri).write_bytes(encode_png(counts))
-    image = decoded(rows_of(task)[0]["infrared"])
+    image = images_of(rows_of(task)[0])["infrared"]
     assert image.dtype == np.uint8
     assert 64 < image.mean() < 192
     assert image.std() > 20
@@ -182,13 +198,14 @@ def test_a_storage_that_is_away_is_fatal_and_spoils_no_row(task, monkeypatch):
     for number, row in enumerate((first, second)):
         assert row["shard"] == number
         assert "does not answer" in row["fatal"]
-        assert (row["pair_id"], row["ready"], row["visible"]) == (None, None, None)
+        assert (row["pair_id"], row["ready"]) == (None, None)
+        assert_the_engine_never_sees(row)
 
 
 def test_an_index_that_is_gone_is_fatal(task):
     task.store.delete(task.pairs)
-    (table,) = QuestionMaker(task)(pa.table({"number": [0], "start": [0], "stop": [3]}))
-    assert "no such file" in table.to_pylist()[0]["fatal"]
+    ((row,),) = QuestionMaker(task, REQUEST)(Shard(0, 0, 3))
+    assert "no such file" in row["fatal"]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +220,7 @@ def test_an_index_that_is_gone_is_fatal(task):
     ],
 )
 def test_images_are_scaled_to_the_grid(shape, most, expected):
-    assert decoded(as_png(np.zeros(shape, np.float32), most)).shape == expected
+    assert np.asarray(scale(np.zeros(shape, np.float32), most)).shape == (*expected, 3)
 
 
 sides = st.integers(16, 600)
@@ -216,7 +233,7 @@ def test_no_image_exceeds_the_pixels_or_its_own_size_but_for_the_smallest_side(
     height, width, most_pixels
 ):
     """A side of 56 is what the model needs: there alone an image may grow, or exceed."""
-    image = decoded(as_png(np.zeros((height, width), np.float32), most_pixels))
+    image = np.asarray(scale(np.zeros((height, width), np.float32), most_pixels))[..., 0]
     for side, original in zip(image.shape, (height, width), strict=True):
         assert side % GRID == 0
         assert side == 2 * GRID or 2 * GRID < side <= original
@@ -225,38 +242,25 @@ def test_no_image_exceeds_the_pixels_or_its_own_size_but_for_the_smallest_side(
 
 @given(st.integers(200, 600), st.integers(200, 600))
 def test_the_aspect_is_kept_but_for_one_grid_step(height, width):
-    scaled = decoded(as_png(np.zeros((height, width), np.float32), 200 * 200)).shape
-    scale = min(1.0, 200 / (height * width) ** 0.5)
+    scaled = np.asarray(scale(np.zeros((height, width), np.float32), 200 * 200)).shape[:2]
+    factor = min(1.0, 200 / (height * width) ** 0.5)
     for side, original in zip(scaled, (height, width), strict=True):
-        assert side == 2 * GRID or -1e-6 < original * scale - side < GRID + 1e-6
+        assert side == 2 * GRID or -1e-6 < original * factor - side < GRID + 1e-6
 
 
 def test_a_scaled_image_shows_what_the_original_does():
     ramp = np.linspace(0, 1, 560, dtype=np.float32)
     image = np.stack([np.tile(ramp, (280, 1)), np.zeros((280, 560)), np.ones((280, 560))], axis=2)
-    scaled = decoded(as_png(image.astype(np.float32), 280 * 140))
+    scaled = np.asarray(scale(image.astype(np.float32), 280 * 140))
     assert scaled.shape == (140, 280, 3)
     expected = 255 * (np.arange(280) + 0.5) / 280
     np.testing.assert_allclose(scaled[50, :, 0], expected, atol=2)
     assert (scaled[..., 1].max(), scaled[..., 2].min()) == (0, 255)
 
 
-def test_a_question_becomes_a_request_with_its_images_and_without_a_mark(task):
-    row = rows_of(task)[0]
-    request = Asking(VLM, "1", 0.0)(row)
-    urls = {
-        name: "data:image/png;base64," + base64.b64encode(row[name]).decode() for name in MODALITIES
-    }
-    prompt = read_prompt("infrared_visible", "1")
-    assert request["messages"] == as_messages(prompt, urls)
-    assert request[PASS_BY] == ""
-    assert [request[name] for name in MODALITIES] == [None, None]
-
-
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
-def test_a_request_binds_the_answer_and_its_length(task, temperature):
-    request = Asking(VLM.model_copy(update={"max_tokens": 99}), "1", temperature)(rows_of(task)[0])
-    assert request["sampling_params"] == {
+def test_sampling_binds_the_answer_and_its_length(temperature):
+    assert sampling_params(VLM.model_copy(update={"max_tokens": 99}), temperature) == {
         "max_tokens": 99,
         "temperature": temperature,
         "seed": 0,
@@ -265,15 +269,8 @@ def test_a_request_binds_the_answer_and_its_length(task, temperature):
 
 
 def question(**values):
-    row = dict.fromkeys(QUESTION_SCHEMA.names)
+    row = dict.fromkeys(("ready", "fatal", *FOR_THE_ENGINE))
     return row | {"shard": 1, "rows": 2, "place": 0, "pair_id": "a"} | values
-
-
-@pytest.mark.parametrize("values", [{"ready": "{}"}, {"fatal": "away", "pair_id": None}])
-def test_a_row_without_a_question_is_marked_so_that_the_engine_never_sees_it(values):
-    request = Asking(VLM, "1", 0.0)(question(**values))
-    assert request[PASS_BY]
-    assert request["messages"] is request["sampling_params"] is None
 
 
 ANSWERED = question(generated_text="{}", num_generated_tokens=7, **{PASS_BY: ""})
