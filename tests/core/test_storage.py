@@ -3,6 +3,9 @@
 import os
 import pickle
 import stat
+import threading
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +14,7 @@ import pytest
 from dtpf.core.errors import UserError
 from dtpf.core.storage import store as store_module
 from dtpf.core.storage.keys import stage_keys
+from dtpf.core.storage.patience import StorageAway
 from dtpf.core.storage.receipts import Receipt, environment, read_receipt, utc_now, write_receipt
 from dtpf.core.storage.store import Store
 from dtpf.core.storage.uri import join_uri, local_path, normalise_uri, read_bytes
@@ -195,6 +199,75 @@ def test_an_absent_server_names_the_variable(s3_store, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="AWS_ENDPOINT_URL"):
         Store(s3_store).check_writable()
+
+
+class Answer(BaseHTTPRequestHandler):
+    """Answers every request with the server's status and code."""
+
+    def do_PUT(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        error = f"<Error><Code>{self.server.code}</Code></Error>".encode()
+        body = b"" if self.server.status == 200 else error
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """Return a function that starts a server with one answer, and leads the S3 client to it."""
+    with ExitStack() as stack:
+
+        def start(status, code):
+            server = stack.enter_context(HTTPServer(("127.0.0.1", 0), Answer))
+            server.status, server.code = status, code
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+            monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+            return server
+
+        yield start
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(500, "InternalError"), (503, "ServiceUnavailable"), (503, "SlowDown")]
+)
+def test_creating_waits_while_a_server_starts(answering, monkeypatch, status, code):
+    server = answering(status, code)
+    with pytest.raises(StorageAway, match="does not answer"):
+        Store("s3://bucket/x").create("key", b"data")
+
+    def server_is_up(seconds):
+        server.status = 200
+
+    monkeypatch.setattr("dtpf.core.storage.patience.time.sleep", server_is_up)
+    assert Store("s3://bucket/x", patience=60).create_table("key", pa.table({"a": [1]}))
+
+
+def test_creating_waits_for_a_server_that_is_gone(answering, monkeypatch):
+    answering(200, "")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(StorageAway, match="does not answer"):
+        Store("s3://bucket/x").create("key", b"data")
+
+
+def test_creating_does_not_wait_where_it_is_forbidden(answering):
+    answering(403, "AccessDenied")
+    with pytest.raises(UserError, match="access denied") as caught:
+        Store("s3://bucket/x", patience=60).create("key", b"data")
+    assert not isinstance(caught.value, StorageAway)
+
+
+def test_creating_says_that_somebody_else_was_faster(answering):
+    answering(412, "PreconditionFailed")
+    assert Store("s3://bucket/x").create("key", b"data") is False
 
 
 def test_uris(tmp_path, monkeypatch):

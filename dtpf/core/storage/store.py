@@ -221,9 +221,12 @@ def _create_s3(path: str, data: bytes) -> bool:
         _s3_client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
         return True
     except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status in (409, 412):
             return False
-        raise OSError(str(error)) from error
+        raise (ConnectionError if status >= 500 else OSError)(str(error)) from error
+    except BotoCoreError as error:  # no answer at all
+        raise ConnectionError(str(error)) from error
 
 
 def _check_bucket(uri: str) -> None:

@@ -88,7 +88,7 @@ def storage_errors(uri: str) -> Iterator[None]:
         raise UserError(f"{uri}: not accessible ({error}); check its rights") from None
     except OSError as error:
         message = str(error)
-        if any(mark in message for mark in _AWAY):
+        if isinstance(error, ConnectionError) or any(mark in message for mark in _AWAY):
             raise StorageAway(
                 f"{uri}: the storage server does not answer; check AWS_ENDPOINT_URL"
             ) from None
