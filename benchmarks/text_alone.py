@@ -6,7 +6,7 @@ The control of `paper_claims.py`, whose texts name only what an image shows by i
 other degraded pair is told to stay as it is: it loses its clean originals, so losses and scores
 look at the degraded images, and its caption says that both are clean. What a network sees is the
 same in both halves, what it should make of it is not. A teacher without text can only guess; one
-that reads its text must do clearly better, or texts do not reach it.
+that reads its text must have a clearly lower loss on validation pairs, or texts do not reach it.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import replace
 
 import pyarrow as pa
-from paper_claims import compare, specs
+from paper_claims import Scores, compare, specs, train
 from prepared import captioned
 
 from dtpf.caption.embedder import Embedder
@@ -28,9 +28,6 @@ from dtpf.core.storage.keys import shard_key
 from dtpf.core.storage.store import Store
 from dtpf.pipeline.plan import Plan
 from dtpf.recipes import recipe
-from dtpf.training.config import TrainSpec
-from dtpf.training.group import current_group
-from dtpf.training.run import run_training
 
 COMPARED = ("teacher", "teacher_without_text")
 PAIRS, CAPTIONS, EMBEDDINGS = "told/pairs.parquet", "told/captions", "told/embeddings"
@@ -40,7 +37,7 @@ def main() -> None:
     """Parse, train, print; exit code 1 where text does not help for every seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--val", type=int, default=24, help="validation pairs")
     options = parser.parse_args()
@@ -50,25 +47,20 @@ def main() -> None:
         plan = captioned(apply_overrides(recipe("tiny_cpu"), settings), Store(scratch))
         report = {"steps": options.steps, **measure(plan, options.seeds)}
     print(json.dumps(report, indent=2) if options.json else report)
-    sys.exit(0 if min(report["text"]["gain_percent"]) > 0 else 1)
+    sys.exit(0 if max(report["loss_change_percent"]) < 0 else 1)
 
 
 def measure(plan: Plan, seeds: int) -> dict:
     """Train both teachers for every seed and compare them."""
     told = tell(plan)
-    scores: dict[str, list[dict[str, float]]] = {name: [] for name in COMPARED}
+    keys = {"pairs": PAIRS, "captions": CAPTIONS, "embeddings": EMBEDDINGS}
+    scores: Scores = {name: [] for name in COMPARED}
     for seed in range(seeds):
         every = specs(plan, seed)
         for name in COMPARED:
-            scores[name].append(train(every[name]))
+            scores[name].append(train(every[name].model_copy(update=keys)))
             print(f"seed {seed}, {name}: {scores[name][-1]}", file=sys.stderr, flush=True)
-    return {"told_to_stay": told, "text": compare(scores, *COMPARED), "scores": scores}
-
-
-def train(spec: TrainSpec) -> dict[str, float]:
-    """Train on the pairs and texts that `tell` wrote."""
-    keys = {"pairs": PAIRS, "captions": CAPTIONS, "embeddings": EMBEDDINGS}
-    return run_training(spec.model_copy(update=keys), current_group()).scores
+    return {"told_to_stay": told, **compare(scores, *COMPARED), "scores": scores}
 
 
 def tell(plan: Plan) -> int:
