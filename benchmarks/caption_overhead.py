@@ -82,11 +82,8 @@ def prepare(folder: Path, options: argparse.Namespace) -> CaptionTask:
 
 def through_ray(task: CaptionTask) -> float:
     """Return the seconds from the answer of the last warm-up pair to the last answer."""
-    started = 0.0
-    for count, _ in enumerate(answers(task, task.shards(), 0.0), 1):
-        if count == WARM:
-            started = time.monotonic()
-    return time.monotonic() - started
+    times = [time.monotonic() for _ in answers(task, task.shards(), 0.0)]
+    return times[-1] - times[WARM - 1]
 
 
 def bare(task: CaptionTask) -> float:

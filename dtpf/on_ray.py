@@ -86,7 +86,7 @@ def map_tables(
         num_cpus: of one actor.
         num_gpus: of one actor.
         stall_timeout_s: seconds without an actor or progress after which the run ends.
-        together: tables that share a task. The driver keeps about 50 KB of every task until the
+        together: tables that share a task. The driver keeps something of every task until the
             end. Rows come when a task is done, and a lost actor's whole task is done again.
     """
     from ray.data import DataContext
