@@ -40,7 +40,6 @@ from dtpf.core.storage.store import Store
 from dtpf.data.synthetic import SyntheticConfig, write_synthetic
 from dtpf.data.texts import read_texts
 
-STORAGE_AWAY = 30.0  # seconds
 SHARD_ROWS = 8
 LONGEST = 900.0  # seconds until a run must have got on
 # What the process that captions is called, without and with a model.
@@ -132,9 +131,7 @@ def kill_driver(run: Captioning, nodes: RayNodes, server: S3 | None) -> None:
 def stop_storage(run: Captioning, nodes: RayNodes, server: S3 | None) -> None:
     """The S3 server ends and comes back after a while."""
     assert server is not None
-    server.stop()
-    time.sleep(STORAGE_AWAY)
-    server.start()
+    server.away()
 
 
 FAULTS: dict[str, Strike] = {

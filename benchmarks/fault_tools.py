@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +19,7 @@ from dtpf.core.storage.store import Store
 from dtpf.training.config import TrainSpec
 
 ROOT = Path(__file__).resolve().parents[1]
+STORAGE_AWAY = 30.0  # seconds
 
 # Runs a spec to its end, alone or on the Ray cluster at an address; says each step.
 _PROGRAM = """
@@ -187,6 +189,12 @@ class S3:
         """Start the server; what it held before is there again."""
         command = [*self._script, "up", *self._options]
         subprocess.run(command, check=True, stdout=sys.stderr)
+
+    def away(self) -> None:
+        """End the server, and start it again after a while."""
+        self.stop()
+        time.sleep(STORAGE_AWAY)
+        self.start()
 
     def stop(self) -> None:
         """End the server."""

@@ -39,7 +39,6 @@ from dtpf.training.group import current_group
 from dtpf.training.run import run_training
 
 TOLERANCE = 1e-3
-STORAGE_AWAY = 30.0  # seconds
 SMALL = (
     "data.synthetic.train=5",
     "data.synthetic.val=1",
@@ -200,13 +199,7 @@ def stop_storage(folder: Path, spec: TrainSpec, at: list[int]):
     """The S3 server ends and comes back after a while."""
     with S3(folder) as server:
         store = Store(f"s3://dtpf/{spec.root}")
-
-        def away() -> None:
-            server.stop()
-            time.sleep(STORAGE_AWAY)
-            server.start()
-
-        return elsewhere(folder, spec, store, lambda run: struck_at_each(run, at[:1], away))
+        return elsewhere(folder, spec, store, lambda run: struck_at_each(run, at[:1], server.away))
 
 
 def fill_disk(folder: Path, spec: TrainSpec, at: list[int]):

@@ -28,8 +28,8 @@ from dtpf.on_ray import map_tables
 _RESULT_SCHEMA = pa.schema(
     [("rows", pa.int64()), ("reused", pa.int64()), ("failed", pa.int64()), ("error", pa.string())]
 )
-# With more shards than these tasks, several share one, so that the driver's memory does not grow
-# with their number; few enough that progress shows and no task takes long.
+# With more shards than these tasks, several share one, so that the driver has fewer tasks to
+# remember; few enough that progress shows and no task takes long.
 _FEW_TASKS, _TASKS_PER_ACTOR, _MOST_TOGETHER = 256, 32, 16
 
 
