@@ -9,6 +9,7 @@ from dtpf.ablations import ABLATIONS
 from dtpf.caption.config import CaptionConfig, CaptionResources, EngineResources, VlmConfig
 from dtpf.core.config import apply_overrides
 from dtpf.core.errors import UserError
+from dtpf.core.losses import LossConfig
 from dtpf.core.models import PRESETS
 from dtpf.data.index import DataConfig
 from dtpf.pipeline.config import PipelineConfig, StudentConfig, TeacherConfig
@@ -43,6 +44,33 @@ def tiny_cpu() -> PipelineConfig:
         serve=ServeConfig(num_cpus=0.5),
         scaling=ScalingConfig(workers=2),
         tune_resources=TuneResources(concurrent=2),
+    )
+
+
+def student_1m_cpu() -> PipelineConfig:
+    """The shipped network for CPUs: `jobs/train_teacher.py` alone, without text or teacher.
+
+    Under an hour on two cores for real pairs. It learns from the metrics (`sharp`), on cut-outs and
+    on whole scenes shrunk to their size.
+    """
+    small = tiny_cpu()
+    train = TrainConfig(
+        steps=1250,
+        batch=2,
+        crop=192,
+        shrunk=0.4,
+        learning_rate=8e-4,
+        warmup=60,
+        ema=0.98,
+        validate_every=125,
+        checkpoint_every=125,
+    )
+    return small.model_copy(
+        update={
+            "run": "student_1m",
+            "loss": LossConfig(preset="sharp"),
+            "teacher": TeacherConfig(model=PRESETS["student_1m"], train=train),
+        }
     )
 
 
@@ -114,6 +142,7 @@ RECIPES: dict[str, Callable[[], PipelineConfig]] = {
     recipe.__name__: recipe
     for recipe in (
         tiny_cpu,
+        student_1m_cpu,
         teacher_40m_1gpu,
         teacher_40m_8x4090,
         student_4m_1gpu,

@@ -13,8 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from dtpf.cameras import batch
-from dtpf.cli import fusing, networks
+from dtpf.cli import fusing
 from dtpf.cli.app import app
+from dtpf.core import shipped
 from dtpf.core.bundle import save_bundle
 from dtpf.core.models import PRESETS, build, count_parameters
 from dtpf.core.storage.store import Store
@@ -271,16 +272,19 @@ def test_fuse_takes_two_files_or_two_folders(one, pairs, tmp_path):
     assert "a folder" in error_of("fuse", *folders, "-o", tmp_path / "f.png")
 
 
-def test_fuse_uses_the_published_student_by_default(one, bundle, tmp_path, monkeypatch):
+def test_fuse_uses_the_shipped_network_by_default(one, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    message = error_of("fuse", *one, "-o", "f.png")
-    assert "make demo" in message
-    assert "--model" in message
-    networks.PUBLISHED.parent.mkdir(parents=True)
-    networks.PUBLISHED.write_text(json.dumps({"uri": f"file://{bundle}"}))
     run("fuse", *one, "-o", "f.png", "--device", "cpu")
-    run("fuse", *one, "-o", "told.png", "--model", bundle, "--device", "cpu")
+    run("fuse", *one, "-o", "told.png", "--model", shipped.DEFAULT, "--device", "cpu")
+    run("fuse", *one, "-o", "other.png", "--model", "student_tiny", "--device", "cpu")
     assert Path("f.png").read_bytes() == Path("told.png").read_bytes()
+    assert Path("f.png").read_bytes() != Path("other.png").read_bytes()
+
+
+def test_an_unknown_name_lists_trained_and_untrained_networks(one, tmp_path):
+    message = error_of("fuse", *one, "-o", tmp_path / "f.png", "--model", "student_5m")
+    assert f"trained: {', '.join(shipped.shipped_names())}" in message
+    assert "untrained: teacher_40m" in message
 
 
 def test_fuse_refuses_a_teacher(one, tmp_path):

@@ -118,7 +118,7 @@ def evaluate(
         list[str],
         typer.Option(
             metavar="M",
-            help="A baseline (mean, max, laplacian), or NAME=BUNDLE, "
+            help="A baseline (mean, max, laplacian), a shipped network, or NAME=BUNDLE, "
             "or NAME=FOLDER of fused images. Repeat it.",
         ),
     ],

@@ -40,8 +40,8 @@ Network = Annotated[
     str | None,
     typer.Option(
         "--model",
-        metavar="BUNDLE|PRESET",
-        help="Network; default: the one `make demo` published here.",
+        metavar="BUNDLE|NAME",
+        help="Network; default: the trained one that comes with dtpf.",
     ),
 ]
 RunsOn = Annotated[Device, typer.Option("--device", help="Where the network runs.")]

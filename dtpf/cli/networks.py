@@ -1,28 +1,26 @@
-"""Which network a command means: a preset, a bundle, or the student published here."""
+"""Which network a command means: a preset, a bundle, or one that comes with the package."""
 
 from pathlib import Path
 
 from dtpf.core.errors import UserError
 from dtpf.core.models import PRESETS
-from dtpf.core.storage.keys import current_key
-
-PUBLISHED = Path(".dtpf/store") / current_key("student")
+from dtpf.core.shipped import DEFAULT, shipped_names
 
 
 def network_source(given: str | None) -> str:
-    """Return a preset's name or a bundle's path or URI; without one, the published student.
+    """Return a preset's or shipped network's name, or a bundle's path or URI.
+
+    Without one, the shipped network `DEFAULT`.
 
     Raises:
-        UserError: nothing was published here, or a bare name is neither a preset nor a path.
+        UserError: a bare name is neither of a network nor a path.
     """
     if given is None:
-        if not PUBLISHED.is_file():
-            raise UserError(
-                f"no published student here ({PUBLISHED} is missing); run `make demo` first, "
-                "or name a network with --model BUNDLE"
-            )
-        return str(PUBLISHED)
-    if given not in PRESETS and "/" not in given and not Path(given).exists():
-        known = ", ".join(PRESETS)
-        raise UserError(f"{given}: no bundle there, and no preset of that name; presets: {known}")
+        return DEFAULT
+    names = (*shipped_names(), *PRESETS)
+    if given not in names and "/" not in given and not Path(given).exists():
+        raise UserError(
+            f"{given}: no bundle there, and no network of that name; "
+            f"trained: {', '.join(shipped_names())}; presets, untrained: {', '.join(PRESETS)}"
+        )
     return given

@@ -19,6 +19,7 @@ from safetensors.torch import save as save_safetensors
 
 from dtpf.core.errors import UserError
 from dtpf.core.models import FusionNet, ModelConfig, count_parameters
+from dtpf.core.shipped import located
 from dtpf.core.storage.keys import CURRENT
 from dtpf.core.storage.store import Store
 from dtpf.core.storage.uri import normalise_uri
@@ -72,13 +73,15 @@ def save_bundle(
     provenance: Mapping[str, Any],
     metrics: Mapping[str, Any] | None = None,
     samples: Mapping[str, bytes] | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> str:
     """Write a bundle below `prefix` and return the sha256 of its weights.
 
-    `samples` are image files by name, shown on the card.
+    `samples` are image files by name, shown on the card; `dtype` is what weights are stored as.
     """
     state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+        name: tensor.detach().cpu().to(dtype).contiguous()
+        for name, tensor in model.state_dict().items()
     }
     weights = save_safetensors(state)
     digest = hashlib.sha256(weights).hexdigest()
@@ -96,10 +99,12 @@ def save_bundle(
 def load_bundle(uri: str | os.PathLike[str]) -> Bundle:
     """Load a bundle from a folder, an s3:// prefix, or a `current.json` that points to one.
 
+    Names of shipped networks (`dtpf.core.shipped`) work too.
+
     Raises:
         UserError: no bundle there, damaged weights, or weights that do not fit the config.
     """
-    text = normalise_uri(uri)
+    text = normalise_uri(located(os.fspath(uri)))
     if text.endswith(f"/{CURRENT}"):
         folder, _, name = text.rpartition("/")
         return load_bundle(Store(folder).read_json(name)["uri"])

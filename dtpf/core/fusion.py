@@ -1,6 +1,7 @@
 """Fuse image pairs with a trained network: arrays in, array out, any size, any usual dtype.
 
 from dtpf import Fuser
+fuser = Fuser()                                       # the network that comes with the package
 fuser = Fuser.from_bundle("models/student/1f0c...")   # a path, an s3:// URI, or a preset name
 fused = fuser(visible, infrared)
 """
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from dtpf.core import shipped
 from dtpf.core.bundle import Bundle, load_bundle
 from dtpf.core.errors import UserError
 from dtpf.core.models import PRESETS, FusionNet, build
@@ -36,11 +38,15 @@ class Fuser:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Bundle | None = None,
         device: str | torch.device = "cpu",
         max_call_pixels: int = MAX_CALL_PIXELS,
     ) -> None:
-        """Take a loaded bundle; images of more than `max_call_pixels` are fused in tiles."""
+        """Take a loaded bundle, or the shipped network `dtpf.core.shipped.DEFAULT`.
+
+        Images of more than `max_call_pixels` are fused in tiles.
+        """
+        bundle = load_bundle(shipped.DEFAULT) if bundle is None else bundle
         if bundle.model.config.text:
             raise UserError(
                 f"{bundle.uri}: this network needs a text embedding (it is a teacher); "
@@ -62,7 +68,10 @@ class Fuser:
         device: str | torch.device = "cpu",
         max_call_pixels: int = MAX_CALL_PIXELS,
     ) -> Self:
-        """Load a bundle by path or URI; a preset name gives that network with untrained weights."""
+        """Load a bundle by path, URI, or name of a shipped network.
+
+        A preset's name gives that network with untrained weights.
+        """
         name = os.fspath(source)
         bundle = _untrained(name) if name in PRESETS else load_bundle(name)
         return cls(bundle, device, max_call_pixels)

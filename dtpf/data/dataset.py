@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dtpf.core.ops.padding import reflect_pad_to_size
@@ -123,19 +124,31 @@ def draw(position: int, count: int, seed: int) -> int:
 
 
 def training_crops(
-    dataset: PairDataset, positions: Sequence[int], seed: int, side: int
+    dataset: PairDataset, positions: Sequence[int], seed: int, side: int, shrunk: float = 0.0
 ) -> CropBatch:
     """Return the crops at these positions: `side` pixels square, flipped and turned at random.
 
-    An image that is smaller than the crop is extended by reflection.
+    An image that is smaller than the crop is extended by reflection. A share of `shrunk` of the
+    crops is cut from the image shrunk (mean over areas) until its shorter side is `side`.
     """
     pair_ids, crops = [], []
     for position in positions:
         images = dataset[draw(position, len(dataset), seed)]
         rng = np.random.default_rng((seed, position, 1))
-        crops.append(_crop(images.tensors, side, rng))
+        tensors: Sequence[Tensor] = images.tensors
+        if shrunk and rng.random() < shrunk:
+            tensors = [_shrink(tensor, side) for tensor in tensors]
+        crops.append(_crop(tensors, side, rng))
         pair_ids.append(images.pair_id)
     return CropBatch(tuple(pair_ids), *(torch.stack(column) for column in zip(*crops, strict=True)))
+
+
+def _shrink(image_CHW: Tensor, side: int) -> Tensor:
+    shorter = min(image_CHW.shape[1:])
+    if shorter <= side:
+        return image_CHW
+    size = [max(side, round(length * side / shorter)) for length in image_CHW.shape[1:]]
+    return F.interpolate(image_CHW[None], size, mode="area")[0]
 
 
 def _crop(images: Sequence[Tensor], side: int, rng: np.random.Generator) -> list[Tensor]:

@@ -12,6 +12,7 @@ from dtpf.core.bundle import CONFIG, Bundle, load_bundle
 from dtpf.core.config import Config, apply_overrides
 from dtpf.core.errors import UserError
 from dtpf.core.records import Pair
+from dtpf.core.shipped import located, shipped_names
 from dtpf.core.storage.keys import CURRENT
 from dtpf.core.storage.receipts import environment
 from dtpf.core.storage.store import Store
@@ -180,8 +181,11 @@ def limits(config: EvalConfig) -> list[PixelLimit]:
 def _open(
     text: str, pairs: Sequence[Pair], others: Sequence[Pair], bundles: dict[str, Bundle]
 ) -> Method:
-    """Return the method that `BASELINE`, `NAME=BUNDLE` or `NAME=FOLDER` means."""
+    """Return the method that `BASELINE`, a shipped network, or `NAME=BUNDLE|FOLDER` means."""
     name, separator, place = text.partition("=")
+    if not separator and name in shipped_names():
+        separator, place = "=", name
+    place = located(place)
     if not separator:
         return BaselineMethod(name)
     if not name or not place:

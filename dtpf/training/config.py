@@ -23,6 +23,9 @@ class TrainConfig(Config):
         steps: optimiser steps.
         batch: crops of one step over all workers together.
         crop: side of the square crops, pixels.
+        shrunk: share of the crops that are cut from the image shrunk until its shorter side is
+            `crop`. They show nearly the whole scene, as at inference; from cut-outs alone a network
+            learns other statistics (channel attention) than those that it meets there.
         learning_rate: peak of the schedule (linear warm-up, then cosine to zero).
         warmup: steps of the warm-up.
         weight_decay: of AdamW.
@@ -47,6 +50,7 @@ class TrainConfig(Config):
     steps: int = Field(default=2000, ge=1)
     batch: int = Field(default=4, ge=1)
     crop: int = Field(default=128, ge=16)
+    shrunk: float = Field(default=0.0, ge=0.0, le=1.0)
     learning_rate: float = Field(default=1e-4, gt=0)
     warmup: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)

@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from tests.core.oracle_bands import coloured, mixture
+
 Weights = dict[str, Tensor]
 
 BLOCK_PARTS = ("channel", "feed_forward", "spatial", "feed_forward")
@@ -37,11 +39,31 @@ class OracleNetwork:
                 x = self.one_by_one(f"decoder.reduce.{level - 1}.weight", x)
             x = self.blocks(f"decoder.levels.{level}", x, level)
             features = [x, *features]
-        residual = self.three_by_three("out.weight", self.blocks("refinement", x, 0))
+        refined = self.blocks("refinement", x, 0)
+        if self.config.start == "bands":
+            return self.mix([refined, *features[1:]], visible, infrared)[
+                ..., :height, :width
+            ], features
+        residual = self.three_by_three("out.weight", refined)
         if self.config.start == "brighter":
             gray = 0.299 * visible[:, :1] + 0.587 * visible[:, 1:2] + 0.114 * visible[:, 2:]
             visible = visible + torch.where(infrared > gray, infrared - gray, 0.0)
         return (visible + residual)[..., :height, :width], features
+
+    def mix(self, features: list[Tensor], visible: Tensor, infrared: Tensor) -> Tensor:
+        def head(name: str, x: Tensor) -> Tensor:
+            bias = self.weights[f"out.{name}.bias"]
+            return self.three_by_three(f"out.{name}.weight", x) + bias[:, None, None]
+
+        choice, base = head("choice", features[0]), head("base", features[3])
+        gains = [head(f"details.{level}", x) for level, x in enumerate(features)]
+        gray = 0.299 * visible[:, :1] + 0.587 * visible[:, 1:2] + 0.114 * visible[:, 2:]
+        images = []
+        for sample in range(len(visible)):
+            numbers = [x[sample].double().numpy() for x in (gray, infrared, choice, *gains, base)]
+            luma = mixture(numbers[0][0], numbers[1][0], numbers[2][0], numbers[3:7], numbers[7])
+            images.append(torch.from_numpy(coloured(luma, visible[sample].double().numpy())))
+        return torch.stack(images).to(visible.dtype)
 
     def encode(self, stream: str, image: Tensor) -> list[Tensor]:
         x = self.three_by_three(f"{stream}.embed.weight", image)

@@ -126,6 +126,7 @@ OTHERS = {
     "text": {"text": True, "channel_heads": (2, 1, 4, 1), "head_dim": 6},
     "windows": {"window": 6, "overlap": 0.0, "start": "brighter", "fusion": "multiscale"},
     "pyramid": {"start": "pyramid", "overlap": 1.0, "fusion": "dynamic"},
+    "bands": {"start": "bands"},
 }
 
 

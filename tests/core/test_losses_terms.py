@@ -52,7 +52,13 @@ def by_hand(fused, visible, infrared):
         "information": 1 - sum(oracles.vif(255 * x, 255 * f) for x in (v, i)) / 2,
         "edges": 1 - oracles.qabf(*(255 * x for x in (v, i, f)), interior=True),
         "artefacts": oracles.nabf(*(255 * x for x in (v, i, f))),
+        "frequency": 0.5 * np.log(max(roughness(v), roughness(i)) / roughness(f)),
     }
+
+
+def roughness(gray):
+    steps = [np.diff(255 * gray, axis=axis) for axis in (0, 1)]
+    return sum((step**2).mean() for step in steps) + 0.01
 
 
 def test_terms_equal_numpy_sample_by_sample():
@@ -108,13 +114,13 @@ def test_gradients_are_finite_on_flat_images():
 
 def test_total_is_the_weighted_sum():
     terms = {name: torch.tensor([float(n), 1.0]) for n, name in enumerate(WEIGHT_OF)}
-    values = (1.0, 10.0, 100.0, 2.0, 20.0, 3.0, 0.5, 5.0, 0.25)
+    values = (1.0, 10.0, 100.0, 2.0, 20.0, 3.0, 0.5, 5.0, 0.25, 2.0)
     numbers = dict(zip(TermWeights.model_fields, values, strict=True))
     weights = {name: torch.tensor([value, 2 * value]) for name, value in numbers.items()}
     total = weighted_total(terms, weights)
-    # 0 * 1 + 1 * 10 + 2 * 100 + 3 * 2 + 4 * 20 + 5 * 3 + 6 * 0.5 + 7 * 5 + 8 * 0.25, and twice the
-    # sum of the weights
-    assert total.tolist() == [351.0, 283.5]
+    # 0 * 1 + 1 * 10 + 2 * 100 + 3 * 2 + 4 * 20 + 5 * 3 + 6 * 0.5 + 7 * 5 + 8 * 0.25 + 9 * 2, and
+    # twice the sum of the weights
+    assert total.tolist() == [369.0, 287.5]
 
 
 def test_only_what_is_asked_for_is_computed():

@@ -20,6 +20,7 @@ def weights(intensity, consistency, gradient, ssim=2.0, color=12.0):
         information=0.0,
         edges=0.0,
         artefacts=0.0,
+        frequency=0.0,
     )
 
 
@@ -62,14 +63,15 @@ def test_paper_preset_is_what_is_printed():
     assert weights_for([Degradation("visible", "noise")], config) == expected
 
 
-def test_transfer_preset_weighs_what_the_metrics_measure_whatever_the_text_says():
-    config = LossConfig(preset="transfer")
+@pytest.mark.parametrize("preset", ["transfer", "sharp"])
+def test_metric_presets_weigh_what_the_metrics_measure_whatever_the_text_says(preset):
+    config = LossConfig(preset=preset)
     found = weights_for([], config)
     assert min(found.information, found.edges, found.artefacts) > 0
     assert weights_for([Degradation("visible", "noise")], config) == found
 
 
-@pytest.mark.parametrize("preset", ["paper", "released", "transfer"])
+@pytest.mark.parametrize("preset", ["paper", "released", "transfer", "sharp"])
 @pytest.mark.parametrize("term", TermWeights.model_fields)
 def test_every_term_can_be_switched_off(preset, term):
     config = apply_overrides(LossConfig(preset=preset), [f"scale.{term}=0"])

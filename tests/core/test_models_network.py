@@ -35,6 +35,7 @@ CASES = [
     (NO_TEXT, 3, 63, 70),
     (ModelConfig(width=16, blocks=(2, 1, 1, 1), refinement=0, ffn_expansion=1.5), 1, 33, 129),
     (NO_TEXT.model_copy(update={"start": "brighter"}), 1, 64, 64),
+    (NO_TEXT.model_copy(update={"start": "bands"}), 2, 64, 100),
     (NO_TEXT.model_copy(update={"channel_heads": (2, 1, 1, 4), "head_dim": 8}), 1, 130, 41),
 ]
 

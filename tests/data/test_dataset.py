@@ -151,6 +151,23 @@ def test_all_images_of_a_pair_are_cut_and_turned_alike(tmp_path):
     assert len(corners) > 30
 
 
+def test_shrunk_crops_show_the_whole_image(tmp_path):
+    dataset = PairDataset(coordinates(tmp_path))
+    height, width = dataset[0].infrared.shape[1:]
+    side = min(height, width) // 2
+    whole = training_crops(dataset, range(30), seed=0, side=side, shrunk=1.0)
+    short = 0 if height <= width else 1  # the channel that counts along the shorter side
+    for crop, image in zip(
+        whole.visible[:, short], dataset[0].visible[short].expand(30, -1, -1), strict=True
+    ):
+        assert crop.min() - image.min() < 2 * 4 / 255
+        assert image.max() - crop.max() < 2 * 4 / 255
+    some = training_crops(dataset, range(200), seed=0, side=side, shrunk=0.25)
+    cut = training_crops(dataset, range(200), seed=0, side=side)
+    span = lambda batch: batch.visible[:, short].amax((1, 2)) - batch.visible[:, short].amin((1, 2))  # noqa: E731
+    assert 0.15 < (span(some) > 1.5 * span(cut).median()).float().mean() < 0.35
+
+
 @pytest.mark.parametrize("side", [64, 150])
 def test_images_smaller_than_the_crop_are_extended_by_reflection(tmp_path, side):
     dataset = PairDataset(coordinates(tmp_path))

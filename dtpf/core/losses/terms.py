@@ -1,7 +1,8 @@
-"""The terms of the fusion loss: equations (12) to (16) of Zhang et al., TCSVT 2025, and three more.
+"""The terms of the fusion loss: equations (12) to (16) of Zhang et al., TCSVT 2025, and four more.
 
 Beyond the paper are the shares of information (VIF) and edges (Qabf) that a result lacks, and the
-edges that neither source has (Nabf): the metrics themselves, with their derivatives.
+edges that neither source has (Nabf), and what is lost in sharpness (SF): the metrics themselves,
+with their derivatives.
 Every term has one value per sample: the mean over that sample's pixels. So a batch may mix pairs
 whose texts ask for different weights. All but colour look at BT.601 luminance.
 Legend: B = batch, H, W = height and width.
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from dtpf.core.metrics.edges import nabf, qabf
 from dtpf.core.metrics.fidelity import vif
+from dtpf.core.metrics.gradient import spatial_frequency_squared
 from dtpf.core.ops.color import luminance, rgb_to_ycbcr
 from dtpf.core.ops.sobel import gradient_magnitude
 from dtpf.core.ops.ssim import ssim_map
@@ -30,7 +32,10 @@ WEIGHT_OF = {
     "information": "information",
     "edges": "edges",
     "artefacts": "artefacts",
+    "frequency": "frequency",
 }
+
+_FLAT = 0.01  # squared SF, gray levels, that counts as none: there a logarithm has no value
 
 
 class _Images(NamedTuple):
@@ -142,6 +147,15 @@ def edge_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
     return 1.0 - qabf(fused, visible, infrared, frame="interior")
 
 
+def frequency_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
+    """Log of the sharper source's SF over the result's; (B, H, W) in [0, 255], returns (B,).
+
+    Below zero where the result is sharper than both sources.
+    """
+    squared = [spatial_frequency_squared(image) + _FLAT for image in (fused, visible, infrared)]
+    return 0.5 * (torch.maximum(squared[1], squared[2]) / squared[0]).log()
+
+
 def _mean_distance(first: Tensor, second: Tensor) -> Tensor:
     return (first - second).abs().mean(dim=(1, 2, 3))
 
@@ -166,4 +180,5 @@ _TERMS: dict[str, Callable[[_Images], Tensor]] = {
     "information": lambda x: information_loss(*x.gray_levels()),
     "edges": lambda x: edge_loss(*x.gray_levels()),
     "artefacts": lambda x: nabf(*x.gray_levels()),
+    "frequency": lambda x: frequency_loss(*x.gray_levels()),
 }

@@ -23,6 +23,7 @@ class TermWeights(Config):
     information: float = 1.0
     edges: float = 1.0
     artefacts: float = 1.0
+    frequency: float = 1.0
 
     def times(self, factor: "TermWeights") -> "TermWeights":
         """Return the product, term by term."""
@@ -39,12 +40,13 @@ class LossConfig(Config):
             `released` is the authors' published training, with weights for each degradation;
             `transfer` rewards what the sources' information and edges are measured by, VIF and
             Qabf, and punishes edges that neither has (Nabf), for every text. It leads where the
-            others do not: their optimum scores below a Laplacian pyramid.
+            others do not: their optimum scores below a Laplacian pyramid; `sharp` is the same
+            for networks that start from `bands`, with a term for sharpness (SF).
         scale: a factor on each weight; 0 switches a term off. `scale.ssim_infrared` is delta_ir
             of equation (14).
     """
 
-    preset: Literal["paper", "released", "transfer"] = "released"
+    preset: Literal["paper", "released", "transfer", "sharp"] = "released"
     scale: TermWeights = TermWeights()
 
 
@@ -61,6 +63,7 @@ def _weights(
         information=0.0,
         edges=0.0,
         artefacts=0.0,
+        frequency=0.0,
     )
 
 
@@ -76,9 +79,23 @@ TRANSFER = TermWeights(
     information=12.0,
     edges=48.0,
     artefacts=72.0,
+    frequency=0.0,
+)
+# Sharper than this, edges that neither source has pass what a Laplacian pyramid makes of them.
+SHARP = TermWeights(
+    intensity=2.0,
+    consistency=0.0,
+    gradient=0.0,
+    ssim=1.0,
+    ssim_infrared=1.0,
+    color=0.0,
+    information=0.6,
+    edges=4.0,
+    artefacts=35.0,
+    frequency=1.0,
 )
 
-_FIXED: Mapping[str, TermWeights] = {"paper": PAPER, "transfer": TRANSFER}
+_FIXED: Mapping[str, TermWeights] = {"paper": PAPER, "transfer": TRANSFER, "sharp": SHARP}
 
 DEGRADATION_WEIGHTS: Mapping[str, TermWeights] = {
     "visible/low_light": _weights(48, 20, 48),

@@ -19,9 +19,14 @@ def spatial_frequency(image_BHW: Tensor) -> Tensor:
     Returns:
         (B,) in gray levels, 0 and up.
     """
+    return spatial_frequency_squared(image_BHW).sqrt()
+
+
+def spatial_frequency_squared(image_BHW: Tensor) -> Tensor:
+    """SF^2 (B,), which has a derivative for flat images too; see `spatial_frequency`."""
     rows = image_BHW.diff(dim=2).square().mean(dim=(1, 2))
     columns = image_BHW.diff(dim=1).square().mean(dim=(1, 2))
-    return (rows + columns).sqrt()
+    return rows + columns
 
 
 def average_gradient(image_BHW: Tensor) -> Tensor:

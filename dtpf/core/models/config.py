@@ -9,8 +9,9 @@ from dtpf.core.errors import UserError
 from dtpf.core.records import TEXT_DIM
 
 LEVELS = 4
+_BANDS_STRIDE = 64  # pixels a side that split into four Laplacian bands and a base
 FusionKind = Literal["scfm", "concat", "unlearned", "dynamic", "multiscale"]
-Start = Literal["visible", "brighter", "pyramid"]
+Start = Literal["visible", "brighter", "pyramid", "bands"]
 PerLevel = tuple[int, int, int, int]
 
 
@@ -34,7 +35,9 @@ class ModelConfig(Config):
             `brighter`, the visible image raised, colour unchanged, to the infrared wherever that
             is brighter. There the intensity and colour losses, equations (13) and (16), are zero,
             so a short training starts from a fused picture instead of a copy of one source;
-            `pyramid`, both sources merged by Laplacian pyramids, which keeps more of their edges.
+            `pyramid`, both sources merged by Laplacian pyramids, which keeps more of their edges;
+            `bands` has no such convolution: the network mixes the sources' Laplacian bands, from
+            a mixture by the stronger edges on, which learns fastest by far; see `BandMixer`.
     """
 
     width: int = Field(default=48, ge=4)
@@ -59,6 +62,8 @@ class ModelConfig(Config):
         for width, heads in zip(self.widths, self.channel_heads, strict=True):
             if width % heads:
                 raise ValueError(f"channel_heads: {heads} heads do not divide {width} channels")
+        if self.start == "bands" and self.stride < _BANDS_STRIDE:
+            raise ValueError(f"start=bands needs a window of 8 or more, got {self.window}")
         if self.width % 2:
             raise ValueError(f"width must be even, got {self.width}")
         return self
@@ -108,6 +113,10 @@ PRESETS: dict[str, ModelConfig] = {
     "teacher_40m": ModelConfig(ffn_expansion=2.5),
     "student_4m": _student(16),
     **{f"student_w{width}": _student(width) for width in (8, 12, 16, 24, 32, 48)},
+    # For CPUs: no refinement, whose attention at full size takes half of the time.
+    "student_1m": ModelConfig(
+        width=8, blocks=(1, 1, 1, 1), refinement=0, ffn_expansion=2.0, text=False, start="bands"
+    ),
     "teacher_tiny": _tiny(16, text=True),
     "student_tiny": _tiny(8, text=False),
 }

@@ -20,10 +20,12 @@ def pointwise(inputs: int, outputs: int) -> nn.Linear:
 
 
 class Conv(nn.Conv2d):
-    """Square convolution without bias on (B, H, W, C); zeros outside the image."""
+    """Square convolution on (B, H, W, C), without bias unless asked; zeros outside the image."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, groups: int = 1) -> None:
-        super().__init__(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, groups: int = 1, bias: bool = False
+    ) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=bias)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return (B, H, W, outputs)."""

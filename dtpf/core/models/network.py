@@ -9,13 +9,14 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
+from dtpf.core.models.bands import BandMixer
 from dtpf.core.models.blocks import blocks
 from dtpf.core.models.checks import check_inputs
 from dtpf.core.models.config import LEVELS, ModelConfig, preset
 from dtpf.core.models.layers import Conv, Downsample, Upsample, pointwise
 from dtpf.core.models.merging import merging
 from dtpf.core.models.modulation import TextModulation
-from dtpf.core.ops.color import raise_luminance
+from dtpf.core.ops.color import luminance, raise_luminance, recolour
 from dtpf.core.ops.padding import reflect_pad_to_multiple
 from dtpf.core.ops.pyramid import laplacian_pyramid
 
@@ -90,9 +91,13 @@ class FusionNet(nn.Module):
         )
         self.decoder = Decoder(config)
         self.refinement = blocks(config.refinement, 2 * config.width, 0, config)
-        self.out = Conv(2 * config.width, 3)
-        with torch.no_grad():
-            self.out.weight.mul_(_FIRST_RESIDUAL)
+        self.out: Conv | BandMixer
+        if config.start == "bands":
+            self.out = BandMixer(config.feature_widths)
+        else:
+            self.out = Conv(2 * config.width, 3)
+            with torch.no_grad():
+                self.out.weight.mul_(_FIRST_RESIDUAL)
 
     @overload
     def forward(
@@ -133,13 +138,18 @@ class FusionNet(nn.Module):
         Raises:
             ValueError: wrong channels, sizes, dtypes, or text that is missing or not wanted.
         """
-        check_inputs(self.config, self.out.weight.dtype, visible, infrared, text)
+        check_inputs(self.config, self.visible.embed.weight.dtype, visible, infrared, text)
         height, width = visible.shape[-2:]
         visible = reflect_pad_to_multiple(visible, self.config.stride)
         infrared = reflect_pad_to_multiple(infrared, self.config.stride)
         features = self.decoder(self._fuse(visible, infrared, text))
-        residual = self.out(self.refinement(features[0])).permute(0, 3, 1, 2)
-        fused = (self._start(visible, infrared) + residual)[..., :height, :width]
+        refined = self.refinement(features[0])
+        if isinstance(self.out, BandMixer):
+            luma = self.out([refined, *features[1:]], luminance(visible), infrared)
+            fused = recolour(luma, visible)
+        else:
+            fused = self._start(visible, infrared) + self.out(refined).permute(0, 3, 1, 2)
+        fused = fused[..., :height, :width]
         if not return_features:
             return fused
         return fused, tuple(feature.permute(0, 3, 1, 2) for feature in features)
@@ -150,7 +160,7 @@ class FusionNet(nn.Module):
                 return visible
             case "brighter":
                 return raise_luminance(visible, infrared)
-            case "pyramid":
+            case _:
                 return laplacian_pyramid(visible, infrared)
 
     def _fuse(self, visible: Tensor, infrared: Tensor, text: Tensor | None) -> list[Tensor]:

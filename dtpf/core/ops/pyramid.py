@@ -3,15 +3,25 @@
 Legend: B = batch, H, W = height and width; images are floats in [0, 1].
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dtpf.core.ops.color import luminance, recolour
 
-_LEVELS = 4
+PYRAMID_LEVELS = 4
+
 _DETAIL_WINDOW = 3
 _BINOMIAL = (0.0625, 0.25, 0.375, 0.25, 0.0625)
+
+
+class Bands(NamedTuple):
+    """A Laplacian pyramid: details (B, 1, H / 2^l, W / 2^l) from the finest, and what is left."""
+
+    details: tuple[Tensor, ...]
+    base: Tensor
 
 
 def laplacian_pyramid(visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Tensor:
@@ -22,23 +32,38 @@ def laplacian_pyramid(visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Tensor:
     Source: Burt and Adelson 1983, IEEE Trans. Communications 31(4),
     doi 10.1109/TCOM.1983.1095851.
     """
-    visible, infrared = luminance(visible_B3HW), infrared_B1HW
-    merged: list[Tensor] = []
-    while len(merged) < _LEVELS and min(visible.shape[-2:]) >= 8:
-        (visible, detail_v), (infrared, detail_i) = _split(visible), _split(infrared)
-        merged.append(torch.where(_activity(detail_v) >= _activity(detail_i), detail_v, detail_i))
-    fused = torch.maximum(visible, infrared)
-    for detail in reversed(merged):
-        fused = _enlarge(fused, detail) + detail
+    seen, heat = laplacian_bands(luminance(visible_B3HW)), laplacian_bands(infrared_B1HW)
+    details = tuple(
+        torch.where(_activity(detail_v) >= _activity(detail_i), detail_v, detail_i)
+        for detail_v, detail_i in zip(seen.details, heat.details, strict=True)
+    )
+    fused = collapse(Bands(details, torch.maximum(seen.base, heat.base)))
     return recolour(fused, visible_B3HW)
 
 
-def _split(image_B1HW: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the next coarser image and the detail that it lacks."""
+def laplacian_bands(image_B1HW: Tensor) -> Bands:
+    """Split an image; four levels, fewer where a side would fall below 4 pixels."""
+    details: list[Tensor] = []
+    while len(details) < PYRAMID_LEVELS and min(image_B1HW.shape[-2:]) >= 8:
+        coarse = coarser(image_B1HW)
+        details.append(image_B1HW - _enlarge(coarse, image_B1HW))
+        image_B1HW = coarse
+    return Bands(tuple(details), image_B1HW)
+
+
+def collapse(bands: Bands) -> Tensor:
+    """Return the image (B, 1, H, W) of its bands: the inverse of `laplacian_bands`, linear."""
+    image = bands.base
+    for detail in reversed(bands.details):
+        image = _enlarge(image, detail) + detail
+    return image
+
+
+def coarser(image_B1HW: Tensor) -> Tensor:
+    """Return the image smoothed and halved, (B, 1, ceil(H / 2), ceil(W / 2))."""
     column = image_B1HW.new_tensor(_BINOMIAL).view(1, 1, 5, 1)
     padded = F.pad(image_B1HW, (2, 2, 2, 2), mode="reflect")
-    coarse = F.conv2d(F.conv2d(padded, column), column.mT)[..., ::2, ::2]
-    return coarse, image_B1HW - _enlarge(coarse, image_B1HW)
+    return F.conv2d(F.conv2d(padded, column), column.mT)[..., ::2, ::2]
 
 
 def _enlarge(image_B1HW: Tensor, like_B1HW: Tensor) -> Tensor:
