@@ -105,6 +105,17 @@ def test_gradients(name):
     )
 
 
+def test_noise_blown_up_is_not_rewarded():
+    flat = 0.5 + 1e-3 * torch.rand(1, 1, 44, 44, dtype=torch.float64)
+    for factor, rewarded in ((1.1, True), (2.0, False), (30.0, False)):
+        fused = (0.5 + factor * (flat - 0.5)).requires_grad_()
+        images = fused.expand(-1, 3, -1, -1), flat.expand(-1, 3, -1, -1), flat
+        (loss,) = fusion_terms(*images, ["frequency"]).values()
+        loss.sum().backward()
+        assert (fused.grad.abs().max() > 0) == rewarded
+        assert loss.item() >= -np.log(1.25) - 1e-12
+
+
 def test_gradients_are_finite_on_flat_images():
     flat = torch.full((1, 3, 44, 44), 0.5, requires_grad=True)
     terms = fusion_terms(flat, torch.full_like(flat, 0.5), torch.full((1, 1, 44, 44), 0.5))

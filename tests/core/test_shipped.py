@@ -68,5 +68,5 @@ def test_scores_on_real_pairs_are_those_of_the_card():
 
 
 def as_batch(image: np.ndarray) -> torch.Tensor:
-    planes = torch.from_numpy(image).float() / 255
+    planes = torch.from_numpy(image.copy()).float() / 255
     return planes.permute(2, 0, 1)[None] if planes.ndim == 3 else planes[None, None]

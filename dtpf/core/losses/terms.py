@@ -8,6 +8,7 @@ whose texts ask for different weights. All but colour look at BT.601 luminance.
 Legend: B = batch, H, W = height and width.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ WEIGHT_OF = {
     "frequency": "frequency",
 }
 
+_SHARPEST = 1.25  # times the sharper source: no reward beyond
 _FLAT = 0.01  # squared SF, gray levels, that counts as none: there a logarithm has no value
 
 
@@ -150,10 +152,12 @@ def edge_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
 def frequency_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
     """Log of the sharper source's SF over the result's; (B, H, W) in [0, 255], returns (B,).
 
-    Below zero where the result is sharper than both sources.
+    Below zero where the result is sharper than both sources, at least -log(1.25): without a bound
+    a network learns to blow up the noise of flat scenes, where nothing else holds it back.
     """
     squared = [spatial_frequency_squared(image) + _FLAT for image in (fused, visible, infrared)]
-    return 0.5 * (torch.maximum(squared[1], squared[2]) / squared[0]).log()
+    lost = 0.5 * (torch.maximum(squared[1], squared[2]) / squared[0]).log()
+    return lost.clamp(min=-math.log(_SHARPEST))
 
 
 def _mean_distance(first: Tensor, second: Tensor) -> Tensor:
