@@ -37,7 +37,7 @@ env:
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# What the tests above leave out for its length: nodes that are lost and come back.
+# What the tests above leave out for its length: nodes lost and back, struck trainings and searches.
 test-long: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 

@@ -168,6 +168,7 @@ def test_the_result_is_that_of_an_unbroken_run(cluster, tmp_path, monkeypatch, s
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
 
 
+@pytest.mark.long
 def test_a_driver_killed_in_every_stage_repeats_no_finished_one(cluster):
     """Struck in one stage after the other, the same command goes on each time where it was."""
     marks = {2: r"^\[2/7\]", 4: DISTILLING, 5: r"^\[5/7\]", 6: r"^\[6/7\]", 7: r"^\[7/7\]"}

@@ -19,7 +19,7 @@ from dtpf.tuning.ledger import read_trials
 from tests.e2e.test_cluster import Cluster
 from tests.small import SETTINGS
 
-pytestmark = [pytest.mark.ray, pytest.mark.kill, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.kill, pytest.mark.long, pytest.mark.timeout(900)]
 
 JOB = "jobs/tune_student.py"
 TRIAL, WORKER = "ray::ImplicitFunc", "RayTrainWorker"

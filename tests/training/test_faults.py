@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]
     "fault",
     [
         "process",
-        "disk",
-        pytest.param("storage", marks=pytest.mark.s3),
+        pytest.param("disk", marks=pytest.mark.long),
+        pytest.param("storage", marks=[pytest.mark.s3, pytest.mark.long]),
         *(
             pytest.param(fault, marks=[pytest.mark.ray, pytest.mark.long])
             for fault in ("worker", "raylet", "driver")
