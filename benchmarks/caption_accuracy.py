@@ -1,10 +1,11 @@
 """How good is a captioner? Known degradations on clean pairs, scored per class.
 
-    python benchmarks/caption_accuracy.py --data DIR [--json] [--set encoder=...]
+    python benchmarks/caption_accuracy.py --data DIR [--json] [--all-kinds] [--set encoder=...]
 
 DIR holds `vi` and `ir` with registered pairs of equal names, taken to be clean. Each pair is
 captioned as it is, with every known degradation at several severities, and with one degradation
-in each image at once. A class is found when the caption names it, whatever the severity. Use pairs
+in each image at once: those that the statistics captioner has rules for, or with `--all-kinds` all
+that there are. A class is found when the caption names it, whatever the severity. Use pairs
 on which the captioner was not tuned: the statistics captioner saw RoadScene's train split.
 
 Prints per class precision, recall, F1 and mean severity error; macro-F1; and the share of clean
@@ -23,6 +24,7 @@ import numpy as np
 
 from dtpf.caption.captioner import Captioner, build_captioner
 from dtpf.caption.config import CaptionConfig
+from dtpf.caption.statistics import RULES
 from dtpf.core.config import apply_overrides
 from dtpf.core.errors import UserError
 from dtpf.core.ops.pixels import FloatImage, unit_to_dtype
@@ -31,7 +33,8 @@ from dtpf.data.degrade import apply
 from dtpf.data.images import decode_infrared, decode_visible
 
 SEVERITIES = (0.25, 0.5, 0.75, 1.0)
-CLASSES = [Degradation(m, kind).name for m, kinds in DEGRADATIONS.items() for kind in kinds]
+
+Kinds = dict[str, list[str]]  # of each modality
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,19 @@ def as_stored(image: FloatImage) -> FloatImage:
     return unit_to_dtype(image, np.dtype(np.uint8)).astype(np.float32) / 255.0
 
 
-def cases(rng: np.random.Generator) -> list[tuple[Degradation, ...]]:
+def kinds(every: bool) -> Kinds:
+    """Return all known degradations, or those of the statistics captioner's rules."""
+    if every:
+        return {modality: list(names) for modality, names in DEGRADATIONS.items()}
+    return {m: [rule.kind for rule in RULES if rule.modality == m] for m in DEGRADATIONS}
+
+
+def cases(asked: Kinds, rng: np.random.Generator) -> list[tuple[Degradation, ...]]:
     """Return what is put on each pair: nothing, each alone at each severity, mixed couples."""
     single = [
         (Degradation(modality, kind, severity),)
-        for modality, kinds in DEGRADATIONS.items()
-        for kind in kinds
+        for modality, names in asked.items()
+        for kind in names
         for severity in SEVERITIES
     ]
     couples = [
@@ -75,18 +85,18 @@ def cases(rng: np.random.Generator) -> list[tuple[Degradation, ...]]:
             Degradation("visible", visible, float(rng.choice(SEVERITIES))),
             Degradation("infrared", infrared, float(rng.choice(SEVERITIES))),
         )
-        for visible in DEGRADATIONS["visible"]
-        for infrared in DEGRADATIONS["infrared"]
+        for visible in asked["visible"]
+        for infrared in asked["infrared"]
     ]
     return [(), *single, *couples]
 
 
-def ask(captioner: Captioner, folder: Path, seed: int) -> list[Answer]:
+def ask(captioner: Captioner, folder: Path, asked: Kinds, seed: int) -> list[Answer]:
     """Caption every pair in every case."""
     answers = []
     for number, (name, visible, infrared) in enumerate(read_pairs(folder)):
         rng = np.random.default_rng((seed, number))
-        for case in cases(rng):
+        for case in cases(asked, rng):
             images = (as_stored(image) for image in apply((visible, infrared), case, rng))
             caption = captioner.caption(name, *images)
             said = {item.name: item.severity for item in caption.degradations}
@@ -108,9 +118,10 @@ def score_class(name: str, answers: list[Answer]) -> dict[str, float]:
     }
 
 
-def score(answers: list[Answer], not_clean: Collection[str] = ()) -> dict:
+def score(answers: list[Answer], asked: Kinds, not_clean: Collection[str] = ()) -> dict:
     """Return all scores as plain types; `not_clean` are pairs that are degraded as they are."""
-    classes = {name: score_class(name, answers) for name in CLASSES}
+    named = [f"{modality}/{kind}" for modality, names in asked.items() for kind in names]
+    classes = {name: score_class(name, answers) for name in named}
     untouched = [answer for answer in answers if not answer.truth]
     clean = [answer for answer in untouched if Path(answer.pair).stem not in not_clean]
     alarms = {answer.pair: answer.said for answer in clean if answer.said}
@@ -148,15 +159,17 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--not-clean", type=Path, metavar="FILE", help="JSON: pair to classes")
+    parser.add_argument("--all-kinds", action="store_true", help="see above")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     not_clean = json.loads(options.not_clean.read_text()) if options.not_clean else {}
     captioner = build_captioner(apply_overrides(CaptionConfig(), options.overrides))
+    asked = kinds(options.all_kinds)
     result = {
         "captioner": captioner.name,
         "revision": captioner.revision,
         "seed": options.seed,
-        **score(ask(captioner, options.data, options.seed), not_clean),
+        **score(ask(captioner, options.data, asked, options.seed), asked, not_clean),
     }
     print(json.dumps(result, indent=2) if options.json else as_table(result))
 

@@ -1,7 +1,7 @@
 """Degradations to English: one short, deterministic sentence per image of a pair.
 
-The longest possible caption (every known degradation of both images) is below the 77 tokens of
-CLIP, so no encoder has to cut it; a test counts them.
+The longest possible caption (the severest five degradations of both images) is below the 77 tokens
+of CLIP, so no encoder has to cut it; a test counts them.
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,8 @@ NEUTRAL_CAPTION = "A visible image and an infrared image of the same scene."
 
 _SEVERITY_WORDS = ((1 / 3, "mild"), (2 / 3, "moderate"), (1.0, "severe"))
 
+_MOST = 5  # degradations named of an image
+
 _KIND_WORDS = {
     "low_light": "low light",
     "over_exposure": "over-exposure",
@@ -20,6 +22,11 @@ _KIND_WORDS = {
     "motion_blur": "motion blur",
     "low_contrast": "low contrast",
     "stripes": "stripes",
+    "gaussian_blur": "blur",
+    "downsampling": "low resolution",
+    "rain": "rain",
+    "haze": "haze",
+    "snow": "snow",
 }
 
 
@@ -29,10 +36,10 @@ def severity_word(severity: float) -> str:
 
 
 def compose_caption(degradations: Iterable[Degradation]) -> str:
-    """Return one sentence per modality; within one, the severest degradation comes first."""
+    """Return one sentence per modality: its five severest degradations, the severest first."""
     found = sorted(degradations, key=lambda item: (-item.severity, item.kind))
     return " ".join(
-        _sentence(modality, [item for item in found if item.modality == modality])
+        _sentence(modality, [item for item in found if item.modality == modality][:_MOST])
         for modality in MODALITIES
     )
 

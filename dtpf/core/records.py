@@ -14,10 +14,22 @@ TEXT_DIM = 512  # width of a CLIP ViT-B/32 text embedding; the hashed encoder ha
 SPLITS = ("train", "val", "test")
 MODALITIES = ("visible", "infrared")
 
-# What a captioner may name, per modality. The order is the order in which reports list them.
+# What can be wrong with an image, per modality; reports keep the order. Those after MMAIF (Cao et
+# al. 2025, section 3.1), which has no over-exposed visible images, and names stripes dark.
 DEGRADATIONS: dict[str, tuple[str, ...]] = {
-    "visible": ("low_light", "over_exposure", "noise", "motion_blur"),
-    "infrared": ("low_contrast", "noise", "stripes"),
+    "visible": (
+        "low_light",
+        "over_exposure",
+        "noise",
+        "motion_blur",
+        "low_contrast",
+        "gaussian_blur",
+        "downsampling",
+        "rain",
+        "haze",
+        "snow",
+    ),
+    "infrared": ("low_contrast", "noise", "stripes", "gaussian_blur", "downsampling"),
 }
 
 

@@ -31,10 +31,27 @@ def test_severest_degradation_comes_first_whatever_the_order():
     assert compose_caption(reversed(found)) == expected
 
 
-def test_every_known_degradation_has_words_and_all_at_once_fit_clip():
-    every = [Degradation(m, kind, 0.5) for m, kinds in DEGRADATIONS.items() for kind in kinds]
-    caption = compose_caption(every)
+EVERY = [Degradation(m, kind, 0.5) for m, kinds in DEGRADATIONS.items() for kind in kinds]
+
+
+@pytest.mark.parametrize("one", EVERY, ids=lambda item: item.name)
+def test_every_known_degradation_has_words(one):
+    caption = compose_caption([one])
+    assert f"The {one.modality} image has moderate " in caption
     assert "_" not in caption
+
+
+def test_of_many_degradations_the_severest_are_named():
+    kinds = DEGRADATIONS["visible"]
+    found = [Degradation("visible", kind, 0.1 * place) for place, kind in enumerate(kinds, 1)]
+    caption = compose_caption(found)
+    assert caption.startswith("The visible image has severe snow, severe haze, severe rain, ")
+    assert "low light" not in caption
+    assert caption == compose_caption(found[-5:])
+
+
+def test_all_at_once_fit_clip():
+    caption = compose_caption(EVERY)
     # CLIP's byte-pair tokens are longer than 3 characters on average and split at spaces and
     # punctuation; this bound is far on the safe side of its 75 usable tokens.
     pieces = caption.replace(".", " .").replace(",", " ,").replace("-", " - ").split()

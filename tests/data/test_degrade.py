@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtpf.core.records import DEGRADATIONS, Degradation
-from dtpf.data.degrade import apply, degrade
+from dtpf.data.degrade import WEATHER, apply, degrade, draw_degradations
 from dtpf.data.scenes.render import render_scene
 
 ALL = [(modality, kind) for modality, kinds in DEGRADATIONS.items() for kind in kinds]
@@ -91,6 +91,91 @@ def test_order_of_the_list_does_not_matter_and_both_images_are_reached():
     for first, second, clean in zip(one, other, pair, strict=True):
         np.testing.assert_array_equal(first, second)
         assert not np.array_equal(first, clean)
+
+
+@pytest.mark.parametrize("kind", sorted(WEATHER))
+def test_weather_blurs_the_infrared_and_nothing_else_of_it(kind):
+    pair = (SCENE.visible, SCENE.infrared)
+    seen, heat = apply(pair, [Degradation("visible", kind, 1.0)], np.random.default_rng(0))
+    blur = Degradation("infrared", "gaussian_blur", 0.5)
+    np.testing.assert_array_equal(heat, degrade(pair[1], blur, np.random.default_rng(9)))
+    assert np.abs(seen - pair[0]).mean() > 2 * np.abs(heat - pair[1]).mean()
+
+
+def test_weather_blurs_the_scene_and_not_the_noise_of_the_camera():
+    flat = np.full((64, 64), 0.5, np.float32)
+    noise, haze = Degradation("infrared", "noise", 0.5), Degradation("visible", "haze", 1.0)
+    seen = np.repeat(flat[..., None], 3, 2)
+    alone, with_haze = (
+        apply((seen, flat), items, np.random.default_rng(0))[1]
+        for items in ([noise], [noise, haze])
+    )
+    np.testing.assert_allclose(with_haze, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["motion_blur", "gaussian_blur"])
+def test_a_cut_out_is_blurred_like_the_whole_image(kind):
+    rng = np.random.default_rng(0)
+    whole = rng.random((64, 256, 3), dtype=np.float32)
+    defect = Degradation("visible", kind, 0.6)
+    of_whole = degrade(whole, defect, np.random.default_rng(1))[:, 64:192]
+    cut = degrade(whole[:, 64:192], defect, np.random.default_rng(1), width=256)
+    np.testing.assert_allclose(cut[16:-16, 16:-16], of_whole[16:-16, 16:-16], atol=1e-5)
+
+
+def test_gaussian_blur_has_the_stated_width():
+    point = np.zeros((101, 101), np.float32)
+    point[50, 50] = 1.0
+    blurred = degrade(point, Degradation("infrared", "gaussian_blur", 1.0), None, width=500)
+    rows = np.arange(101) - 50
+    assert np.sqrt((blurred.sum(1) * rows**2).sum()) == pytest.approx(4.0, rel=0.05)
+
+
+def test_downsampling_leaves_a_quarter_of_the_frequencies():
+    rng = np.random.default_rng(0)
+    small = degrade(
+        rng.random((128, 128), dtype=np.float32), Degradation("infrared", "downsampling", 1.0), rng
+    )
+    power = np.abs(np.fft.fft2(small - small.mean())) ** 2
+    frequency = np.abs(np.fft.fftfreq(128))
+    high = np.maximum(frequency[:, None], frequency[None]) > 0.25
+    assert power[high].sum() < 0.05 * power.sum()
+
+
+def test_haze_is_thickest_where_the_scene_is_far():
+    dark = np.full((120, 160, 3), 0.1, np.float32)
+    hazy = degrade(dark, Degradation("visible", "haze", 0.5), np.random.default_rng(0))
+    rows = hazy[..., 0].mean(1)
+    assert rows[:30].min() > rows[60] > rows[-1] > 0.15
+    assert np.ptp(hazy, axis=2).max() < 1e-6  # gray on gray
+
+
+def test_rain_falls_in_one_direction_and_snow_in_none():
+    flat = np.full((160, 160, 3), 0.3, np.float32)
+    slopes = {}
+    for kind in ("rain", "snow"):
+        image = degrade(flat, Degradation("visible", kind, 0.8), np.random.default_rng(0))[..., 0]
+        assert image.max() > 0.5
+        down, aside = np.gradient(image.astype(np.float64))
+        tensor = [[(a * b).mean() for b in (down, aside)] for a in (down, aside)]
+        low, high = np.linalg.eigvalsh(tensor)
+        slopes[kind] = high / low
+    assert slopes["rain"] > 2
+    assert slopes["snow"] < 1.3
+
+
+def test_drawn_degradations_are_one_to_three_that_make_sense_together():
+    rng = np.random.default_rng(0)
+    drawn = [draw_degradations(rng, 0.2, 0.6) for _ in range(600)]
+    counts = np.bincount([len(items) for items in drawn], minlength=4) / 600
+    np.testing.assert_allclose(counts, [0, 0.6, 0.3, 0.1], atol=0.06)
+    assert {item.name for items in drawn for item in items} == {f"{m}/{k}" for m, k in ALL}
+    for items in drawn:
+        assert all(0.2 <= item.severity <= 0.6 for item in items)
+        assert len({item.name for item in items}) == len(items)
+        seen = {item.kind for item in items if item.modality == "visible"}
+        assert not {"low_light", "over_exposure"} <= seen
+        assert len(seen & WEATHER) <= 1
 
 
 def test_no_degradation_gives_the_pair_back():
