@@ -19,9 +19,12 @@ from dtpf.core.records import Pair
 from dtpf.core.storage.patience import patiently
 from dtpf.core.storage.uri import read_bytes
 from dtpf.data.cache import ByteCache
+from dtpf.data.degrade import apply, draw_degradations
 from dtpf.data.images import decode_infrared, decode_visible
 
 CACHE_BYTES = 2 * 2**30
+
+_DIMMEST = 0.1
 
 
 @dataclass(frozen=True)
@@ -124,12 +127,20 @@ def draw(position: int, count: int, seed: int) -> int:
 
 
 def training_crops(
-    dataset: PairDataset, positions: Sequence[int], seed: int, side: int, shrunk: float = 0.0
+    dataset: PairDataset,
+    positions: Sequence[int],
+    seed: int,
+    side: int,
+    shrunk: float = 0.0,
+    degraded: float = 0.0,
+    dimmed: float = 0.0,
 ) -> CropBatch:
     """Return the crops at these positions: `side` pixels square, flipped and turned at random.
 
     An image that is smaller than the crop is extended by reflection. A share of `shrunk` of the
-    crops is cut from the image shrunk (mean over areas) until its shorter side is `side`.
+    crops is cut from the image shrunk (mean over areas) until its shorter side is `side`. A share
+    of `degraded` gets one to three degradations; guides stay clean. A share of `dimmed` is a scene
+    with less light or heat: images and guides alike, down to a tenth.
     """
     pair_ids, crops = [], []
     for position in positions:
@@ -138,7 +149,13 @@ def training_crops(
         tensors: Sequence[Tensor] = images.tensors
         if shrunk and rng.random() < shrunk:
             tensors = [_shrink(tensor, side) for tensor in tensors]
-        crops.append(_crop(tensors, side, rng))
+        crop = _cut(tensors, side, rng)
+        changes = np.random.default_rng((seed, position, 2))  # the same cut with and without them
+        if changes.random() < dimmed:
+            crop = _dim(crop, changes)
+        if changes.random() < degraded:
+            crop = [*_degrade(crop[0], crop[1], tensors[0].shape[2], changes), *crop[2:]]
+        crops.append(_turn(crop, rng))
         pair_ids.append(images.pair_id)
     return CropBatch(tuple(pair_ids), *(torch.stack(column) for column in zip(*crops, strict=True)))
 
@@ -151,12 +168,28 @@ def _shrink(image_CHW: Tensor, side: int) -> Tensor:
     return F.interpolate(image_CHW[None], size, mode="area")[0]
 
 
-def _crop(images: Sequence[Tensor], side: int, rng: np.random.Generator) -> list[Tensor]:
+def _cut(images: Sequence[Tensor], side: int, rng: np.random.Generator) -> list[Tensor]:
     padded = [reflect_pad_to_size(image[None], side, side)[0] for image in images]
     height, width = padded[0].shape[-2:]
     top = int(rng.integers(height - side + 1))
     left = int(rng.integers(width - side + 1))
+    return [image[:, top : top + side, left : left + side] for image in padded]
+
+
+def _dim(images: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
+    seen, heat = (float(rng.uniform(_DIMMEST, 1.0)) for _ in range(2))
+    return [image * factor for image, factor in zip(images, (seen, heat, seen, heat), strict=True)]
+
+
+def _degrade(
+    visible: Tensor, infrared: Tensor, width: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    pair = visible.permute(1, 2, 0).numpy(), infrared[0].numpy()
+    seen, heat = apply(pair, draw_degradations(rng), rng, width)
+    return torch.from_numpy(seen).permute(2, 0, 1), torch.from_numpy(heat)[None]
+
+
+def _turn(images: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
     turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
-    cut = [image[:, top : top + side, left : left + side] for image in padded]
-    turned = [torch.rot90(image, turns, (1, 2)) for image in cut]
+    turned = [torch.rot90(image, turns, (1, 2)) for image in images]
     return [image.flip(2) if mirrored else image for image in turned]

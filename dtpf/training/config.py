@@ -26,6 +26,10 @@ class TrainConfig(Config):
         shrunk: share of the crops that are cut from the image shrunk until its shorter side is
             `crop`. They show nearly the whole scene, as at inference; from cut-outs alone a network
             learns other statistics (channel attention) than those that it meets there.
+        degraded: share of the crops to which one to three degradations are added, with the clean
+            ones as guides. For networks without text: captions do not know of them.
+        dimmed: share of the crops whose images and guides are both darkened, each by a factor of
+            its own: night scenes, which are to stay what they are.
         learning_rate: peak of the schedule (linear warm-up, then cosine to zero).
         warmup: steps of the warm-up.
         weight_decay: of AdamW.
@@ -51,6 +55,8 @@ class TrainConfig(Config):
     batch: int = Field(default=4, ge=1)
     crop: int = Field(default=128, ge=16)
     shrunk: float = Field(default=0.0, ge=0.0, le=1.0)
+    degraded: float = Field(default=0.0, ge=0.0, le=1.0)
+    dimmed: float = Field(default=0.0, ge=0.0, le=1.0)
     learning_rate: float = Field(default=1e-4, gt=0)
     warmup: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -131,6 +137,15 @@ class TrainSpec(Config):
     teacher_bundle: str | None = None
     teacher_outputs: TeacherOutputs = "live"
     provenance: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _captions_know_of_degradations(self) -> Self:
+        if self.train.degraded and self.model.text:
+            raise ValueError(
+                f"train.degraded is {self.train.degraded}, but the network is guided by captions, "
+                "which do not know of it; set model.text=false, or degrade before the caption stage"
+            )
+        return self
 
     @model_validator(mode="after")
     def _crops_suit_the_loss(self) -> Self:

@@ -175,3 +175,42 @@ def test_images_smaller_than_the_crop_are_extended_by_reflection(tmp_path, side)
     assert batch.visible.shape == (3, 3, side, side)
     steps = [(batch.infrared.diff(dim=dim) * 255 / 4).round().abs().max().item() for dim in (2, 3)]
     assert max(steps) == 1  # a mirrored ramp has no jumps, repetition or zeros would
+
+
+def test_a_share_of_the_crops_is_degraded_and_their_guides_stay_clean(tmp_path):
+    dataset = PairDataset(coordinates(tmp_path, height=60, width=63))
+    clean = training_crops(dataset, range(60), seed=0, side=48)
+    some = training_crops(dataset, range(60), seed=0, side=48, degraded=0.5)
+    again = training_crops(dataset, range(60), seed=0, side=48, degraded=0.5)
+    assert torch.equal(some.visible, again.visible)
+    assert torch.equal(some.infrared, again.infrared)
+    assert torch.equal(clean.visible, clean.visible_guide)
+    changed = [
+        not (torch.equal(seen, clean_seen) and torch.equal(heat, clean_heat))
+        for seen, heat, clean_seen, clean_heat in zip(
+            some.visible, some.infrared, some.visible_guide, some.infrared_guide, strict=True
+        )
+    ]
+    assert 0.3 < sum(changed) / 60 < 0.7
+    # Guides are cut and turned like the images: red and infrared hold the same values.
+    torch.testing.assert_close(some.visible_guide[:, :1], some.infrared_guide)
+    assert some.visible.min() >= 0.0
+    assert some.visible.max() <= 1.0
+
+
+def test_dimmed_crops_are_darker_scenes_not_degraded_ones(tmp_path):
+    dataset = PairDataset(coordinates(tmp_path, height=60, width=63))
+    plain = training_crops(dataset, range(60), seed=0, side=48)
+    dim = training_crops(dataset, range(60), seed=0, side=48, dimmed=1.0)
+    assert torch.equal(dim.visible, dim.visible_guide)
+    assert torch.equal(dim.infrared, dim.infrared_guide)
+    light, heat = (
+        dimmed.amax((1, 2, 3)) / bright.amax((1, 2, 3)).clamp(min=1e-3)
+        for dimmed, bright in ((dim.visible, plain.visible), (dim.infrared, plain.infrared))
+    )
+    assert light.min() < 0.4
+    assert heat.min() < 0.4
+    assert (light - heat).abs().max() > 0.2  # each has a factor of its own
+    some = training_crops(dataset, range(60), seed=0, side=48, dimmed=0.25)
+    untouched = [torch.equal(a, b) for a, b in zip(some.visible, plain.visible, strict=True)]
+    assert 0.5 < sum(untouched) / 60 < 0.95

@@ -10,6 +10,7 @@ import torch
 from dtpf.core.bundle import load_bundle
 from dtpf.core.errors import UserError
 from dtpf.core.losses import LossConfig
+from dtpf.core.models import ModelConfig
 from dtpf.core.storage.store import Store
 from dtpf.training.config import TrainSpec
 from dtpf.training.group import Group
@@ -199,6 +200,27 @@ def test_crops_too_small_for_the_loss_are_refused_before_the_first_step(spec):
     document["train"]["crop"] = 40
     with pytest.raises(UserError, match=r"train.crop is 40; VIF.*needs 41 pixels"):
         TrainSpec.parse(document, "test")
+
+
+def test_degraded_crops_are_refused_where_captions_would_not_name_them(spec):
+    document = spec.as_dict()
+    document["train"]["degraded"] = 0.5
+    with pytest.raises(UserError, match=r"train.degraded is 0.5, but .* model.text=false"):
+        TrainSpec.parse(document, "test")
+
+
+def test_a_network_without_text_trains_on_degraded_crops(spec):
+    plain = ModelConfig(width=4, block="convolution", fusion="concat", text=False, start="bands")
+    losses = {
+        degraded: run_training(
+            changed(
+                spec, root=f"plain-{degraded}", task={"model": plain}, steps=3, degraded=degraded
+            ),
+            ALONE,
+        ).losses
+        for degraded in (0.0, 1.0)
+    }
+    assert losses[0.0][0]["ssim_visible"] < losses[1.0][0]["ssim_visible"]
 
 
 def test_the_transfer_loss_raises_what_it_measures(spec):

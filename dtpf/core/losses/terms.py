@@ -36,7 +36,7 @@ WEIGHT_OF = {
     "frequency": "frequency",
 }
 
-_SHARPEST = 1.25  # times the sharper source: no reward beyond
+_SHARPEST = 1.2  # times the sharper source: no reward beyond
 _FLAT = 0.01  # squared SF, gray levels, that counts as none: there a logarithm has no value
 
 
@@ -152,7 +152,7 @@ def edge_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
 def frequency_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
     """Log of the sharper source's SF over the result's; (B, H, W) in [0, 255], returns (B,).
 
-    Below zero where the result is sharper than both sources, at least -log(1.25): without a bound
+    Below zero where the result is sharper than both sources, at least -log(1.2): without a bound
     a network learns to blow up the noise of flat scenes, where nothing else holds it back.
     """
     squared = [spatial_frequency_squared(image) + _FLAT for image in (fused, visible, infrared)]

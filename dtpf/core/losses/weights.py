@@ -83,16 +83,16 @@ TRANSFER = TermWeights(
 )
 # Sharper than this, edges that neither source has pass what a Laplacian pyramid makes of them.
 SHARP = TermWeights(
-    intensity=2.0,
+    intensity=4.0,
     consistency=0.0,
-    gradient=0.0,
+    gradient=10.0,
     ssim=1.0,
     ssim_infrared=1.0,
     color=0.0,
     information=0.6,
     edges=4.0,
     artefacts=35.0,
-    frequency=1.0,
+    frequency=1.25,
 )
 
 _FIXED: Mapping[str, TermWeights] = {"paper": PAPER, "transfer": TRANSFER, "sharp": SHARP}
@@ -105,6 +105,15 @@ DEGRADATION_WEIGHTS: Mapping[str, TermWeights] = {
     "infrared/low_contrast": _weights(40, 40, 48),
     "infrared/noise": _weights(32, 60, 48),
     "infrared/stripes": _weights(24, 80, 96),
+    # Not published: the weights of the kind that is nearest.
+    "visible/low_contrast": _weights(40, 40, 48),
+    "visible/haze": _weights(40, 40, 48),
+    "visible/rain": _weights(32, 80, 72),
+    "visible/snow": _weights(32, 80, 72),
+    "visible/gaussian_blur": _weights(32, 40, 72),
+    "visible/downsampling": _weights(32, 40, 72),
+    "infrared/gaussian_blur": _weights(32, 40, 72),
+    "infrared/downsampling": _weights(32, 40, 72),
 }
 
 # Keys are what a medical pair's text asks for.
