@@ -21,6 +21,7 @@ from dtpf.core.errors import UserError
 from dtpf.core.fusion import fuse_tensors
 from dtpf.core.models import FusionNet, ModelConfig, count_parameters
 from dtpf.core.models.checks import MIN_SIDE
+from dtpf.core.models.config import PYRAMID_SIDE
 
 Precision = Literal["float32", "float16", "int8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -29,7 +30,6 @@ _OPSET = 18
 _TOLERANCE = 1e-4
 _TRACED = (2, 70, 60)  # batch, height, width of the images that the graph is recorded with
 _CHECKED = ((1, 49, 131), (3, 130, 60))  # others, on which it has to agree with the network
-_ALL_LEVELS = 64  # pixels a side from which `start=pyramid` has as many levels as any image
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _check_installed() -> None:
 
 def _check_exportable(bundle: Bundle) -> None:
     config = bundle.model.config
-    if config.start == "pyramid" and config.stride < _ALL_LEVELS:
+    if config.start == "pyramid" and config.stride < PYRAMID_SIDE:
         raise UserError(
             f"{bundle.uri}: start=pyramid with window={config.window} depends on the size of an "
             "image in a way that ONNX cannot say; export a network with a window of 8 or more"

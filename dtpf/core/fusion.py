@@ -115,8 +115,10 @@ class Fuser:
         )
         return list(fused_bchw.permute(0, 2, 3, 1).cpu().numpy())
 
-    def passes(self) -> tuple[Fusing, Fusing, Fusing]:
+    def passes(self) -> tuple[Fusing, Fusing, Fusing] | None:
         """Return this network as `dtpf.core.tiling` shows one image to it; see there."""
+        if self._model.config.block == "convolution":
+            return None
         estimate = ImageMoments()
         moments = ImageMoments(estimate)
         contexts = (estimate.collecting, moments.collecting, moments.applied)

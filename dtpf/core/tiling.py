@@ -43,10 +43,13 @@ class Fusing(Protocol):
 
 @runtime_checkable
 class WeighsWholeImages(Protocol):
-    """A network whose result at a pixel depends on statistics of the whole image."""
+    """A network whose result at a pixel may depend on statistics of the whole image."""
 
-    def passes(self) -> tuple[Fusing, Fusing, Fusing]:
-        """Return what estimates one image's statistics, collects them, and fuses by them."""
+    def passes(self) -> tuple[Fusing, Fusing, Fusing] | None:
+        """Return what estimates one image's statistics, collects them, and fuses by them.
+
+        None where there are no such statistics.
+        """
 
 
 Call = Callable[[Fusing, FloatImage, FloatImage], FloatImage]
@@ -81,9 +84,9 @@ def fuse_tiled(
         return call(network, visible, infrared)
     rows, columns = _tile_size(height, width, max_pixels)
     spans = _spans(height, rows), _spans(width, columns)
-    if isinstance(network, WeighsWholeImages):
+    if isinstance(network, WeighsWholeImages) and (passes := network.passes()):
         pieces = list(product(_pieces(height, rows), _pieces(width, columns)))
-        network = _informed(network, visible, infrared, pieces, call)
+        network = _informed(passes, visible, infrared, pieces, call)
     total = np.zeros((height, width, 3), dtype=np.float32)
     for down, across in product(*spans):
         tile = call(network, visible[down, across], infrared[down, across])
@@ -95,14 +98,14 @@ def fuse_tiled(
 
 
 def _informed(
-    network: WeighsWholeImages,
+    passes: tuple[Fusing, Fusing, Fusing],
     visible: FloatImage,
     infrared: FloatImage,
     pieces: list[Place],
     call: Call,
 ) -> Fusing:
-    """Show the image to the network, shrunk and in pieces; return it with what it saw."""
-    estimating, collecting, fusing = network.passes()
+    """Show the image to a network, shrunk and in pieces; return it with what it saw."""
+    estimating, collecting, fusing = passes
     largest = max(infrared[piece].size for piece in pieces)
     call(estimating, _shrunk(visible, largest), _shrunk(infrared, largest))
     chosen = np.linspace(0, len(pieces) - 1, min(_ENOUGH, len(pieces))).round().astype(int)

@@ -6,10 +6,11 @@ can hold one against the other. Images are (B, C, H, W) and stay so; sizes must 
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tests.core.oracle_bands import coloured, mixture
+from tests.core.oracle_bands import coloured, edge_energy, mixture
 
 Weights = dict[str, Tensor]
 
@@ -27,7 +28,11 @@ class OracleNetwork:
         """Return the fused image and the decoder features of levels 1 to 4."""
         height, width = visible.shape[-2:]
         visible, infrared = mirror_to(visible, 64), mirror_to(infrared, 64)
-        streams = (self.encode("visible", visible), self.encode("infrared", infrared))
+        hint = self.hint(visible, infrared) if self.config.start == "bands" else visible[:, :0]
+        streams = tuple(
+            self.encode(name, torch.cat([image, hint], dim=1))
+            for name, image in (("visible", visible), ("infrared", infrared))
+        )
         fused = [self.merge(level, streams[0][level], streams[1][level]) for level in range(4)]
         if text is not None:
             fused = [self.modulate(f"modulation.{n}", x, text) for n, x in enumerate(fused)]
@@ -46,9 +51,19 @@ class OracleNetwork:
             ], features
         residual = self.three_by_three("out.weight", refined)
         if self.config.start == "brighter":
-            gray = 0.299 * visible[:, :1] + 0.587 * visible[:, 1:2] + 0.114 * visible[:, 2:]
-            visible = visible + torch.where(infrared > gray, infrared - gray, 0.0)
+            lift = infrared - gray(visible)
+            visible = visible + torch.where(lift > 0, lift, 0.0)
         return (visible + residual)[..., :height, :width], features
+
+    def hint(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        """Return by how much the visible image's edges are stronger, (B, 1, H, W)."""
+        planes = [
+            np.log(edge_energy(gray(seen[None])[0, 0].numpy()) / edge_energy(heat[0].numpy())) / 2
+            for seen, heat in zip(
+                visible.detach().double(), infrared.detach().double(), strict=True
+            )
+        ]
+        return torch.from_numpy(np.stack(planes))[:, None].to(visible.dtype)
 
     def mix(self, features: list[Tensor], visible: Tensor, infrared: Tensor) -> Tensor:
         def head(name: str, x: Tensor) -> Tensor:
@@ -57,10 +72,10 @@ class OracleNetwork:
 
         choice, base = head("choice", features[0]), head("base", features[3])
         gains = [head(f"details.{level}", x) for level, x in enumerate(features)]
-        gray = 0.299 * visible[:, :1] + 0.587 * visible[:, 1:2] + 0.114 * visible[:, 2:]
         images = []
+        planes = (gray(visible), infrared, choice, *gains, base)
         for sample in range(len(visible)):
-            numbers = [x[sample].double().numpy() for x in (gray, infrared, choice, *gains, base)]
+            numbers = [x[sample].double().numpy() for x in planes]
             luma = mixture(numbers[0][0], numbers[1][0], numbers[2][0], numbers[3:7], numbers[7])
             images.append(torch.from_numpy(coloured(luma, visible[sample].double().numpy())))
         return torch.stack(images).to(visible.dtype)
@@ -84,6 +99,8 @@ class OracleNetwork:
 
     def residual(self, name: str, part: str, x: Tensor, level: int) -> Tensor:
         normal = self.layer_norm(f"{name}.norm", x)
+        if self.config.block == "convolution":
+            return x + self.two_convolutions(f"{name}.layer", normal)
         if part == "channel":
             heads = self.config.channel_heads[level]
             return x + self.channel_attention(f"{name}.layer", normal, heads)
@@ -94,6 +111,8 @@ class OracleNetwork:
 
     def merge(self, level: int, visible: Tensor, infrared: Tensor) -> Tensor:
         name = f"merging.{level}"
+        if self.config.fusion == "concat":
+            return self.one_by_one(f"{name}.out.weight", torch.cat([visible, infrared], dim=1))
         if level < 3:
             x = torch.cat([visible, infrared], dim=1)
             x = self.blocks(f"{name}.block", x, level)
@@ -186,6 +205,14 @@ class OracleNetwork:
         half = x.shape[1] // 2
         return self.one_by_one(f"{name}.reduce.weight", gelu(x[:, :half]) * x[:, half:])
 
+    def two_convolutions(self, name: str, x: Tensor) -> Tensor:
+        for place in ("first", "second"):
+            x = self.three_by_three(f"{name}.{place}.weight", x)
+            x = x + self.weights[f"{name}.{place}.bias"][:, None, None]
+            if place == "first":
+                x = gelu(x)
+        return x
+
     def layer_norm(self, name: str, x: Tensor) -> Tensor:
         centred = x - x.mean(1, keepdim=True)
         unit = centred / (centred.pow(2).mean(1, keepdim=True) + 1e-5).sqrt()
@@ -242,6 +269,10 @@ def mirror_to(x: Tensor, multiple: int) -> Tensor:
         source = [min(n % period, period - n % period) for n in steps]
         x = x.index_select(axis, torch.tensor(source))
     return x
+
+
+def gray(x: Tensor) -> Tensor:
+    return 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]
 
 
 def gelu(x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ PARAMETERS = {
     "student_w24": 8_775_728,
     "student_w32": 14_912_656,
     "student_w48": 32_633_744,
-    "student_1m": 827_728,
+    "student_1m": 953_052,
     "teacher_tiny": 3_045_847,
     "student_tiny": 832_551,
 }

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from dtpf.core.models.attention import ChannelAttention, WindowAttention
 from dtpf.core.models.biased_attention import biased_attention
-from dtpf.core.models.layers import Conv, Downsample, FeedForward, Upsample
+from dtpf.core.models.layers import Conv, Downsample, FeedForward, TwoConvs, Upsample
 from dtpf.core.models.modulation import TextModulation
 from dtpf.core.models.strips import strips
 from dtpf.core.models.windows import from_squares, to_overlapping, to_squares
@@ -69,6 +69,7 @@ LAYERS = {
     "channel": lambda: ChannelAttention(6, heads=2),
     "window": lambda: WindowAttention(6, heads=2, head_dim=3, window=4, margin=1),
     "feed_forward": lambda: FeedForward(6, expansion=1.5),
+    "two_convs": lambda: TwoConvs(6),
     "down": lambda: Downsample(6),
     "up": lambda: Upsample(6),
     "conv": lambda: Conv(6, 4),

@@ -10,6 +10,7 @@ from tests.core.oracle_network import OracleNetwork
 
 SMALL = ModelConfig(width=8, blocks=(1, 1, 1, 1), refinement=1, ffn_expansion=2.0)
 NO_TEXT = SMALL.model_copy(update={"text": False})
+PLAIN = NO_TEXT.model_copy(update={"block": "convolution", "fusion": "concat"})
 
 
 def network(config: ModelConfig, seed: int = 0) -> FusionNet:
@@ -36,6 +37,8 @@ CASES = [
     (ModelConfig(width=16, blocks=(2, 1, 1, 1), refinement=0, ffn_expansion=1.5), 1, 33, 129),
     (NO_TEXT.model_copy(update={"start": "brighter"}), 1, 64, 64),
     (NO_TEXT.model_copy(update={"start": "bands"}), 2, 64, 100),
+    (PLAIN, 2, 64, 65),
+    (PLAIN.model_copy(update={"start": "bands", "refinement": 0}), 1, 70, 64),
     (NO_TEXT.model_copy(update={"channel_heads": (2, 1, 1, 4), "head_dim": 8}), 1, 130, 41),
 ]
 
@@ -53,7 +56,7 @@ def test_outputs_equal_the_oracle(config, batch, height, width):
         torch.testing.assert_close(feature, goal, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("config", "batch", "height", "width"), CASES[:2])
+@pytest.mark.parametrize(("config", "batch", "height", "width"), [*CASES[:2], (PLAIN, 1, 64, 64)])
 def test_gradients_equal_the_oracle(config, batch, height, width):
     ours = network(config)
     visible, infrared, text = pair(batch, height, width, config.text)
@@ -116,8 +119,9 @@ def test_an_image_does_not_see_the_size_of_its_batch():
 
 
 @pytest.mark.parametrize("piece", [2**9, 2**12, 2**15])
-def test_strips_do_not_show(monkeypatch, piece):
-    ours = network(NO_TEXT)
+@pytest.mark.parametrize("config", [NO_TEXT, PLAIN], ids=["attention", "convolution"])
+def test_strips_do_not_show(monkeypatch, config, piece):
+    ours = network(config)
     visible, infrared, _ = pair(2, 136, 72, text=False)
     whole = ours(visible, infrared)  # with gradients: in one piece
     monkeypatch.setattr(strips_module, "_CPU_PIECE", piece)
@@ -158,12 +162,24 @@ def test_the_same_twice():
 
 @pytest.mark.parametrize("kind", ["scfm", "concat", "unlearned", "dynamic", "multiscale"])
 @pytest.mark.parametrize("text", [True, False])
-def test_every_parameter_gets_a_gradient(kind, text):
-    config = SMALL.model_copy(update={"fusion": kind, "text": text})
+@pytest.mark.parametrize("block", ["attention", "convolution"])
+def test_every_parameter_gets_a_gradient(kind, text, block):
+    config = SMALL.model_copy(update={"fusion": kind, "text": text, "block": block})
     ours = network(config)
     ours(*pair(1, 64, 64, text)).square().mean().backward()
     still = [name for name, weight in ours.named_parameters() if not weight.grad.abs().any()]
     assert still == []
+
+
+def test_convolutions_never_look_at_the_whole_image():
+    ours = network(PLAIN)
+    visible, infrared, _ = pair(1, 64, 512, text=False)
+    with torch.no_grad():
+        before = ours(visible, infrared)
+        visible[..., 448:] = 1.0
+        after = ours(visible, infrared)
+    assert torch.equal(before[..., :64], after[..., :64])
+    assert not torch.equal(before, after)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from dtpf.core.models.attention import (
     mix_channels,
 )
 from dtpf.core.models.config import ModelConfig
-from dtpf.core.models.layers import FeedForward
+from dtpf.core.models.layers import FeedForward, TwoConvs
 from dtpf.core.models.moments import as_seen, total
 from dtpf.core.models.strips import Strip, fits_at_once, strips
 
@@ -27,7 +27,7 @@ class Residual(nn.Module, ABC):
     """x + layer(LayerNorm(x)) over the channels of (B, H, W, C)."""
 
     def __init__(
-        self, channels: int, layer: FeedForward | WindowAttention | ChannelAttention
+        self, channels: int, layer: FeedForward | TwoConvs | WindowAttention | ChannelAttention
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
@@ -55,7 +55,7 @@ class Residual(nn.Module, ABC):
 class LocalResidual(Residual):
     """Residual of a layer that looks `layer.context` rows around, and no further."""
 
-    layer: FeedForward | WindowAttention
+    layer: FeedForward | TwoConvs | WindowAttention
 
     def _write(self, x_BHWC: Tensor, images: list[Strip], result: Tensor) -> None:
         for strip in images:
@@ -100,24 +100,37 @@ class Chain(nn.Sequential):
 
 def channel_block(channels: int, level: int, config: ModelConfig) -> Chain:
     """Return channel attention (TSAB) and a feed-forward layer; `level` 0 to 3 sets the heads."""
+    if config.block == "convolution":
+        return _convolutions(1, channels)
     attention = ChannelAttention(channels, config.channel_heads[level])
     return Chain(ChannelResidual(channels, attention), _feed_forward(channels, config))
 
 
 def spatial_block(channels: int, level: int, config: ModelConfig) -> Chain:
     """Return spatial attention (SSAB) and a feed-forward layer; `level` 0 to 3 sets the heads."""
+    if config.block == "convolution":
+        return _convolutions(1, channels)
     heads = config.spatial_heads[level]
     attention = WindowAttention(channels, heads, config.head_dim, config.window, config.margin)
     return Chain(LocalResidual(channels, attention), _feed_forward(channels, config))
 
 
 def blocks(count: int, channels: int, level: int, config: ModelConfig) -> Chain:
-    """Return `count` spatial-channel blocks of equation (3), each TSAB, FFN, SSAB, FFN."""
+    """Return `count` spatial-channel blocks of equation (3), each TSAB, FFN, SSAB, FFN.
+
+    With `config.block` of `convolution`, each is two convolutions, and so are those above.
+    """
+    if config.block == "convolution":
+        return _convolutions(count, channels)
     parts: list[nn.Module] = []
     for _ in range(count):
         parts.extend(channel_block(channels, level, config))
         parts.extend(spatial_block(channels, level, config))
     return Chain(*parts)
+
+
+def _convolutions(count: int, channels: int) -> Chain:
+    return Chain(*(LocalResidual(channels, TwoConvs(channels)) for _ in range(count)))
 
 
 def _feed_forward(channels: int, config: ModelConfig) -> LocalResidual:

@@ -9,8 +9,9 @@ from dtpf.core.errors import UserError
 from dtpf.core.records import TEXT_DIM
 
 LEVELS = 4
-_BANDS_STRIDE = 64  # pixels a side that split into four Laplacian bands and a base
+PYRAMID_SIDE = 64  # pixels a side that split into as many Laplacian bands as those of any image
 FusionKind = Literal["scfm", "concat", "unlearned", "dynamic", "multiscale"]
+BlockKind = Literal["attention", "convolution"]
 Start = Literal["visible", "brighter", "pyramid", "bands"]
 PerLevel = tuple[int, int, int, int]
 
@@ -22,6 +23,10 @@ class ModelConfig(Config):
         width: channels of level 1; levels 2 to 4 have 2, 4 and 8 times as many.
         blocks: blocks of each level, in both encoder streams and in the decoder.
         refinement: extra blocks after the decoder's level 1.
+        block: what blocks consist of: attention and feed-forward layers, as in the paper, or
+            `convolution`: two 3x3 convolutions, which cost a fraction, learn faster from few pairs,
+            and never look at a whole image, so that tiles fit together. With a fusion of `scfm` its
+            attentions are such convolutions too.
         channel_heads: heads of the channel attention, level by level.
         spatial_heads: heads of the spatial attention, level by level.
         head_dim: channels of one spatial head.
@@ -43,6 +48,7 @@ class ModelConfig(Config):
     width: int = Field(default=48, ge=4)
     blocks: PerLevel = (2, 2, 2, 2)
     refinement: int = Field(default=4, ge=0)
+    block: BlockKind = "attention"
     channel_heads: PerLevel = (1, 2, 4, 8)
     spatial_heads: PerLevel = (2, 2, 3, 4)
     head_dim: int = Field(default=16, ge=1)
@@ -62,7 +68,7 @@ class ModelConfig(Config):
         for width, heads in zip(self.widths, self.channel_heads, strict=True):
             if width % heads:
                 raise ValueError(f"channel_heads: {heads} heads do not divide {width} channels")
-        if self.start == "bands" and self.stride < _BANDS_STRIDE:
+        if self.start == "bands" and self.stride < PYRAMID_SIDE:
             raise ValueError(f"start=bands needs a window of 8 or more, got {self.window}")
         if self.width % 2:
             raise ValueError(f"width must be even, got {self.width}")
@@ -72,6 +78,11 @@ class ModelConfig(Config):
     def widths(self) -> PerLevel:
         """Channels of the encoder levels 1 to 4."""
         return (self.width, 2 * self.width, 4 * self.width, 8 * self.width)
+
+    @property
+    def inputs(self) -> tuple[int, int]:
+        """Channels that the two streams read; with `bands`, both see whose edges are stronger."""
+        return (4, 2) if self.start == "bands" else (3, 1)
 
     @property
     def feature_widths(self) -> PerLevel:
@@ -113,9 +124,15 @@ PRESETS: dict[str, ModelConfig] = {
     "teacher_40m": ModelConfig(ffn_expansion=2.5),
     "student_4m": _student(16),
     **{f"student_w{width}": _student(width) for width in (8, 12, 16, 24, 32, 48)},
-    # For CPUs: no refinement, whose attention at full size takes half of the time.
+    # For CPUs: without attention, which takes most of the time and of the training.
     "student_1m": ModelConfig(
-        width=8, blocks=(1, 1, 1, 1), refinement=0, ffn_expansion=2.0, text=False, start="bands"
+        width=12,
+        blocks=(1, 1, 1, 1),
+        refinement=0,
+        block="convolution",
+        text=False,
+        fusion="concat",
+        start="bands",
     ),
     "teacher_tiny": _tiny(16, text=True),
     "student_tiny": _tiny(8, text=False),

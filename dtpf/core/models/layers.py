@@ -92,3 +92,20 @@ class FeedForward(nn.Module):
         mixed = self.mix(self.expand(x_BHWC))[:, above : x_BHWC.shape[1] - below]
         gate, value = mixed.chunk(2, dim=-1)
         return self.reduce(F.gelu(gate) * value)
+
+
+class TwoConvs(nn.Module):
+    """Two 3x3 convolutions with GELU between them: what a network without attention is made of."""
+
+    context = 2  # rows beyond a strip that its result depends on
+    multiple = 1  # what the height of a strip divides by
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = Conv(channels, channels, bias=True)
+        self.second = Conv(channels, channels, bias=True)
+
+    def forward(self, x_BHWC: Tensor, above: int = 0, below: int = 0) -> Tensor:
+        """Return (B, H - above - below, W, C): all rows but those that are only context."""
+        result = self.second(F.gelu(self.first(x_BHWC)))
+        return result[:, above : x_BHWC.shape[1] - below]

@@ -9,7 +9,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
-from dtpf.core.models.bands import BandMixer
+from dtpf.core.models.bands import BandMixer, edge_advantage
 from dtpf.core.models.blocks import blocks
 from dtpf.core.models.checks import check_inputs
 from dtpf.core.models.config import LEVELS, ModelConfig, preset
@@ -83,8 +83,8 @@ class FusionNet(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.visible = Encoder(3, config)
-        self.infrared = Encoder(1, config)
+        self.visible = Encoder(config.inputs[0], config)
+        self.infrared = Encoder(config.inputs[1], config)
         self.merging = nn.ModuleList(merging(level, config) for level in range(LEVELS))
         self.modulation = nn.ModuleList(
             TextModulation(width, config.text_dim) for width in config.widths if config.text
@@ -156,14 +156,16 @@ class FusionNet(nn.Module):
 
     def _start(self, visible: Tensor, infrared: Tensor) -> Tensor:
         match self.config.start:
-            case "visible":
-                return visible
             case "brighter":
                 return raise_luminance(visible, infrared)
-            case _:
+            case "pyramid":
                 return laplacian_pyramid(visible, infrared)
+        return visible
 
     def _fuse(self, visible: Tensor, infrared: Tensor, text: Tensor | None) -> list[Tensor]:
+        if self.config.start == "bands":
+            hint = edge_advantage(luminance(visible), infrared)
+            visible, infrared = (torch.cat((image, hint), dim=1) for image in (visible, infrared))
         streams = zip(
             self.visible(visible.permute(0, 2, 3, 1)),
             self.infrared(infrared.permute(0, 2, 3, 1)),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtpf.core.ops.color import luminance, recolour
 
-PYRAMID_LEVELS = 4
+_LEVELS = 4
 
 _DETAIL_WINDOW = 3
 _BINOMIAL = (0.0625, 0.25, 0.375, 0.25, 0.0625)
@@ -44,7 +44,7 @@ def laplacian_pyramid(visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Tensor:
 def laplacian_bands(image_B1HW: Tensor) -> Bands:
     """Split an image; four levels, fewer where a side would fall below 4 pixels."""
     details: list[Tensor] = []
-    while len(details) < PYRAMID_LEVELS and min(image_B1HW.shape[-2:]) >= 8:
+    while len(details) < _LEVELS and min(image_B1HW.shape[-2:]) >= 8:
         coarse = coarser(image_B1HW)
         details.append(image_B1HW - _enlarge(coarse, image_B1HW))
         image_B1HW = coarse
