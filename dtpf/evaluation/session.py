@@ -183,15 +183,15 @@ def _open(
 ) -> Method:
     """Return the method that `BASELINE`, a shipped network, or `NAME=BUNDLE|FOLDER` means."""
     name, separator, place = text.partition("=")
-    if not separator and name in shipped_names():
-        separator, place = "=", name
-    place = located(place)
     if not separator:
-        return BaselineMethod(name)
+        if name not in shipped_names():
+            return BaselineMethod(name)
+        place = name
     if not name or not place:
         raise UserError(f"--method {text}: expected a baseline, NAME=BUNDLE or NAME=FOLDER")
     if is_limit(name):
         raise UserError(f"--method {text}: names that start with 'limit ' are taken")
+    place = located(place)
     if not place.endswith(f"/{CURRENT}") and not Store(place).exists(CONFIG):
         return FolderMethod.open(name, place, pairs, others)
     bundles[name] = load_bundle(place)
