@@ -85,7 +85,11 @@ class Store:
 
     @_patient
     def write_bytes(self, key: str, data: bytes) -> None:
-        """Write one object atomically, replacing what was there."""
+        """Write one object atomically, replacing what was there.
+
+        A process that is killed while it writes to a folder leaves a hidden file (`.NAME.*.tmp`),
+        which nothing lists or reads.
+        """
         filesystem, path = resolve(self.uri_of(key))
         with storage_errors(self.uri_of(key)):
             if isinstance(filesystem, fs.LocalFileSystem):
