@@ -55,15 +55,17 @@ def student_1m_cpu() -> PipelineConfig:
     """
     small = tiny_cpu()
     train = TrainConfig(
-        steps=1250,
-        batch=2,
-        crop=192,
-        shrunk=0.4,
-        learning_rate=8e-4,
+        steps=2000,
+        batch=6,
+        crop=128,
+        shrunk=0.3,
+        degraded=0.5,
+        dimmed=0.25,
+        learning_rate=1e-3,
         warmup=60,
-        ema=0.98,
-        validate_every=125,
-        checkpoint_every=125,
+        ema=0.99,
+        validate_every=200,
+        checkpoint_every=200,
     )
     return small.model_copy(
         update={

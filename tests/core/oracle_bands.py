@@ -65,6 +65,8 @@ def mixture(visible, infrared, choice, gains, base_gains):
     rows, columns = base_v.shape
     seen, heat, offset = base_gains.reshape(3, rows, 2, columns, 2).mean(axis=(2, 4))
     image = np.maximum(base_v, base_i) + seen * (base_v - 0.5) + heat * (base_i - 0.5) + offset
+    image = np.minimum(image, 1.25 * np.maximum(base_v, base_i) + 0.02)
+    image = np.maximum(image, 0.75 * np.minimum(base_v, base_i))
     for detail in reversed(mixed):
         image = larger(image) + detail
     return image

@@ -69,6 +69,17 @@ def test_untrained_it_takes_details_from_the_source_that_has_them():
     torch.testing.assert_close(fused[..., 88:], infrared[..., 88:], atol=2e-3, rtol=0)
 
 
+def test_the_base_stays_near_the_range_of_the_sources():
+    flat = [torch.full((1, 1, 64, 128), level) for level in (0.02, 0.04)]
+    features = [torch.ones(1, 64 >> level, 128 >> level, c) for level, c in enumerate(WIDTHS)]
+    ours = BandMixer(WIDTHS)
+    for offset, expected in ((0.5, 1.25 * 0.04 + 0.02), (-0.5, 0.75 * 0.02)):
+        with torch.no_grad():
+            ours.base.bias[2] = offset
+            fused = ours(features, *flat)
+        torch.testing.assert_close(fused, torch.full_like(fused, expected))
+
+
 def test_gradients_are_those_of_finite_differences():
     ours, (features, visible, infrared) = mixer(), inputs(height=64, width=64)
     for tensor in (*features, visible, infrared):

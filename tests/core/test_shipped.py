@@ -67,6 +67,24 @@ def test_scores_on_real_pairs_are_those_of_the_card():
         assert ours[metric] == pytest.approx(value, rel=0.35 if metric == "Nabf" else 0.1), metric
 
 
+@pytest.mark.real
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real image pairs in ../shared/data")
+def test_no_checkerboard_stands_on_real_pairs():
+    """SF rewards pixels that alternate, and whatever looks at Sobel slopes does not see them."""
+    fuser, files = Fuser(), sorted((REAL / "vi").glob("*.jpg"))
+    for file in files[::3]:
+        seen = np.asarray(Image.open(file).convert("RGB"))
+        heat = np.asarray(Image.open(REAL / "ir" / file.name).convert("L"))
+        planes = [as_batch(fuser(seen, heat)), as_batch(seen), as_batch(heat)]
+        fused, *sources = (alternation(plane.mean(1)[0]) for plane in planes)
+        assert fused < 1.3 * max(sources), file.name
+
+
+def alternation(plane: torch.Tensor) -> float:
+    """Return the RMS of what changes its sign from pixel to pixel in both directions."""
+    return float(plane.diff(dim=0).diff(dim=1).square().mean().sqrt())
+
+
 def as_batch(image: np.ndarray) -> torch.Tensor:
     planes = torch.from_numpy(image.copy()).float() / 255
     return planes.permute(2, 0, 1)[None] if planes.ndim == 3 else planes[None, None]

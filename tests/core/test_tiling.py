@@ -79,6 +79,22 @@ def test_tiles_with_shared_statistics_agree_with_one_call(fuser):
     assert np.abs(whole - visible).mean() > 10 / 255  # the network does something
 
 
+def test_a_network_of_convolutions_needs_one_pass_and_shows_no_tiles():
+    convolutions = Fuser()  # the shipped one: trained, so that it does something
+    visible, infrared = scene(320, 448)
+    calls = []
+
+    def call(network, *tile):
+        calls.append(network)
+        return network.fuse_batch(*([image] for image in tile))[0]
+
+    tiled = fuse_tiled(convolutions, visible, infrared, 192**2, call)
+    assert calls == [convolutions] * len(calls)
+    difference = np.abs(tiled - convolutions.fuse(visible, infrared))
+    assert difference.mean() < 0.3 / 255
+    assert difference.max() < 6 / 255
+
+
 class Alone:
     """A network that hides that it weighs whole images."""
 

@@ -21,6 +21,7 @@ _RADIUS = 15
 _SHARPNESS = 8.0  # of the choice between the sources: at 1.3 times the edges it is 9 to 1
 _NO_EDGE = 1e-7
 _MIDDLE = 0.5  # the base is weighed about middle gray
+_BRIGHTER, _LIFT, _DARKER = 1.25, 0.02, 0.75  # how far it may leave the range of both sources
 
 
 class BandMixer(nn.Module):
@@ -29,7 +30,8 @@ class BandMixer(nn.Module):
     Where the visible image has the stronger edges within a Gaussian window, its details are taken,
     at all levels alike (elsewhere an edge would lose its shape), else the infrared's; the base is
     the brighter one. From that the features depart: by a shift of the choice, by gains of each
-    level's details, and by gains and an offset of the base. All are zero at first.
+    level's details, and by gains and an offset of the base, which stays near the range of the
+    sources'. All are zero at first.
     Source of the mixing: Burt and Adelson 1983, ACM Trans. Graphics 2(4), doi 10.1145/245.247.
     """
 
@@ -63,7 +65,11 @@ class BandMixer(nn.Module):
             share = coarser(share)
         gains = F.avg_pool2d(_planes(self.base, features[-1]), 2)
         offset = gains[:, :1] * (seen.base - _MIDDLE) + gains[:, 1:2] * (heat.base - _MIDDLE)
-        base = torch.maximum(seen.base, heat.base) + offset + gains[:, 2:]
+        brightest = torch.maximum(seen.base, heat.base)
+        base = brightest + offset + gains[:, 2:]
+        # Where both sources are flat and dark, a network guesses: no blob may come of it.
+        base = torch.minimum(base, _BRIGHTER * brightest + _LIFT)
+        base = torch.maximum(base, _DARKER * torch.minimum(seen.base, heat.base))
         return collapse(Bands(tuple(details), base))
 
 
