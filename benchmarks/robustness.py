@@ -16,9 +16,9 @@ import sys
 
 import numpy as np
 import torch
+from caption_accuracy import as_stored
 
 from dtpf.core.metrics import RETENTION_METRICS, retention_shares, score
-from dtpf.core.ops.pixels import FloatImage
 from dtpf.core.records import DEGRADATIONS, Degradation, Pair
 from dtpf.data.degrade import apply
 from dtpf.evaluation.batches import Batch
@@ -90,13 +90,8 @@ def degraded(
 ) -> Batch:
     """Return one pair with its degradations, rounded to 8 bits."""
     pair = batch.visible[0].permute(1, 2, 0).numpy(), batch.infrared[0, 0].numpy()
-    seen, heat = (as_stored(image) for image in apply(pair, degradations, rng))
+    seen, heat = (torch.from_numpy(as_stored(image)) for image in apply(pair, degradations, rng))
     return Batch(batch.pairs, seen.permute(2, 0, 1)[None], heat[None, None])
-
-
-def as_stored(image: FloatImage) -> torch.Tensor:
-    """Return what an 8-bit file keeps of an image."""
-    return (255 * torch.from_numpy(np.ascontiguousarray(image))).round() / 255
 
 
 def share(found: dict[str, float], clean: dict[str, float]) -> float:

@@ -21,7 +21,7 @@ ImagePair = tuple[FloatImage, FloatImage]
 Effect = Callable[[FloatImage, float, np.random.Generator, int], FloatImage]
 
 WEATHER = frozenset({"rain", "haze", "snow"})
-AT_ONCE = (0.6, 0.3, 0.1)  # how often one, two and three degradations come together
+_AT_ONCE = (0.6, 0.3, 0.1)  # how often one, two and three degradations come together
 
 # Order in which light and electronics add them: scene, optics, exposure, its pattern, noise.
 _PHYSICAL_ORDER = (
@@ -53,7 +53,7 @@ def draw_degradations(
 
     Half of them are the infrared's, which has fewer kinds.
     """
-    wanted = 1 + int(rng.choice(len(AT_ONCE), p=AT_ONCE))
+    wanted = 1 + int(rng.choice(len(_AT_ONCE), p=_AT_ONCE))
     drawn: list[tuple[str, str]] = []
     while len(drawn) < wanted:
         modality = MODALITIES[int(rng.integers(len(MODALITIES)))]
@@ -162,9 +162,9 @@ def _stripes(
     image: FloatImage, severity: float, rng: np.random.Generator, width: int
 ) -> FloatImage:
     """Column amplifiers of a microbolometer that drifted apart: one gain and offset a column."""
-    width = image.shape[1]
-    offset = rng.normal(0.0, 0.10 * severity, (1, width))
-    gain = 1.0 + rng.normal(0.0, 0.10 * severity, (1, width))
+    columns = (1, image.shape[1])
+    offset = rng.normal(0.0, 0.10 * severity, columns)
+    gain = 1.0 + rng.normal(0.0, 0.10 * severity, columns)
     return np.asarray(image * gain + offset, np.float32)
 
 

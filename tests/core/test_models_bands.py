@@ -33,10 +33,14 @@ def inputs(batch: int = 1, height: int = 64, width: int = 128):
     return features, rand(batch, 1, height, width), rand(batch, 1, height, width)
 
 
+def mix(ours: BandMixer, features, visible, infrared):
+    return ours(features, visible, infrared, edge_advantage(visible, infrared))
+
+
 def test_values_are_those_of_the_plain_mixture():
     ours, (features, visible, infrared) = mixer(), inputs()
     with torch.no_grad():
-        found = ours(features, visible, infrared)
+        found = mix(ours, features, visible, infrared)
         heads = (ours.choice, *ours.details, ours.base)
         planes = [
             head(feature)[0].permute(2, 0, 1).numpy()
@@ -64,7 +68,7 @@ def test_untrained_it_takes_details_from_the_source_that_has_them():
     left = torch.arange(128) < 64
     visible, infrared = 0.3 + texture * left, 0.3 + texture * ~left
     features = [torch.zeros(1, 64 >> level, 128 >> level, c) for level, c in enumerate(WIDTHS)]
-    fused = BandMixer(WIDTHS)(features, visible, infrared)
+    fused = mix(BandMixer(WIDTHS), features, visible, infrared)
     torch.testing.assert_close(fused[..., :40], visible[..., :40], atol=2e-3, rtol=0)
     torch.testing.assert_close(fused[..., 88:], infrared[..., 88:], atol=2e-3, rtol=0)
 
@@ -76,7 +80,7 @@ def test_the_base_stays_near_the_range_of_the_sources():
     for offset, expected in ((0.5, 1.25 * 0.04 + 0.02), (-0.5, 0.75 * 0.02)):
         with torch.no_grad():
             ours.base.bias[2] = offset
-            fused = ours(features, *flat)
+            fused = mix(ours, features, *flat)
         torch.testing.assert_close(fused, torch.full_like(fused, expected))
 
 
@@ -87,7 +91,7 @@ def test_gradients_are_those_of_finite_differences():
     weights = tuple(ours.parameters())
 
     def run(*tensors):
-        return ours(tensors[:4], *tensors[4:6])
+        return mix(ours, tensors[:4], *tensors[4:6])
 
     assert torch.autograd.gradcheck(run, (*features, visible, infrared, *weights), fast_mode=True)
 

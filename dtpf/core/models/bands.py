@@ -44,7 +44,11 @@ class BandMixer(nn.Module):
             nn.init.zeros_(weight)
 
     def forward(
-        self, features: Sequence[Tensor], visible_B1HW: Tensor, infrared_B1HW: Tensor
+        self,
+        features: Sequence[Tensor],
+        visible_B1HW: Tensor,
+        infrared_B1HW: Tensor,
+        advantage_B1HW: Tensor,
     ) -> Tensor:
         """Return the mixture (B, 1, H, W), not clamped.
 
@@ -52,10 +56,11 @@ class BandMixer(nn.Module):
             features: (B, H / 2^l, W / 2^l, C) for l = 0 to 3; H and W divide by 64.
             visible_B1HW: luminance in [0, 1].
             infrared_B1HW: in [0, 1].
+            advantage_B1HW: what `edge_advantage` returned for them.
         """
         seen, heat = laplacian_bands(visible_B1HW), laplacian_bands(infrared_B1HW)
         shift = _planes(self.choice, features[0])
-        share = torch.sigmoid(_SHARPNESS * (edge_advantage(visible_B1HW, infrared_B1HW) + shift))
+        share = torch.sigmoid(_SHARPNESS * (advantage_B1HW + shift))
         details = []
         for head, feature, first, second in zip(
             self.details, features, seen.details, heat.details, strict=True

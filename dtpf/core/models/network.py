@@ -142,12 +142,15 @@ class FusionNet(nn.Module):
         height, width = visible.shape[-2:]
         visible = reflect_pad_to_multiple(visible, self.config.stride)
         infrared = reflect_pad_to_multiple(infrared, self.config.stride)
-        features = self.decoder(self._fuse(visible, infrared, text))
-        refined = self.refinement(features[0])
         if isinstance(self.out, BandMixer):
-            luma = self.out([refined, *features[1:]], luminance(visible), infrared)
+            gray = luminance(visible)
+            advantage = edge_advantage(gray, infrared)
+            seen, heat = (torch.cat((image, advantage), dim=1) for image in (visible, infrared))
+            refined, *features = self._features(seen, heat, text)
+            luma = self.out([refined, *features[1:]], gray, infrared, advantage)
             fused = recolour(luma, visible)
         else:
+            refined, *features = self._features(visible, infrared, text)
             fused = self._start(visible, infrared) + self.out(refined).permute(0, 3, 1, 2)
         fused = fused[..., :height, :width]
         if not return_features:
@@ -162,10 +165,12 @@ class FusionNet(nn.Module):
                 return laplacian_pyramid(visible, infrared)
         return visible
 
+    def _features(self, visible: Tensor, infrared: Tensor, text: Tensor | None) -> list[Tensor]:
+        """Return the refined features, and the decoder's of levels 1 to 4."""
+        features = self.decoder(self._fuse(visible, infrared, text))
+        return [self.refinement(features[0]), *features]
+
     def _fuse(self, visible: Tensor, infrared: Tensor, text: Tensor | None) -> list[Tensor]:
-        if self.config.start == "bands":
-            hint = edge_advantage(luminance(visible), infrared)
-            visible, infrared = (torch.cat((image, hint), dim=1) for image in (visible, infrared))
         streams = zip(
             self.visible(visible.permute(0, 2, 3, 1)),
             self.infrared(infrared.permute(0, 2, 3, 1)),
