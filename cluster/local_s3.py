@@ -39,16 +39,16 @@ START_SECONDS = 60.0
 STOP_SECONDS = 5.0  # its orderly end takes half a minute; what it acknowledged is on disk
 
 
-def up(home: Path, port: int) -> dict[str, Any]:
+def up(home: Path, address: str, port: int) -> dict[str, Any]:
     """Start the server unless it runs; returns its state."""
     state = recall(home / "state.json")
     if state:
         return state
-    check_free(port, "--port")
+    check_free(port, "--port", address)
     home.mkdir(parents=True, exist_ok=True)
     keys = _keys(home)
-    process = launch(_command(home, port), home / "weed.log", os.environ, home)
-    facts = {"endpoint": f"http://{LOOPBACK}:{port}", **keys}
+    process = launch(_command(home, address, port), home / "weed.log", os.environ, home)
+    facts = {"endpoint": f"http://{address}:{port}", **keys}
     state = remember(home / "state.json", process.pid, facts)
     try:
         _make_bucket(process, state, home / "weed.log")
@@ -82,13 +82,13 @@ def _keys(home: Path) -> dict[str, str]:
     return keys
 
 
-def _command(home: Path, port: int) -> list[str]:
+def _command(home: Path, address: str, port: int) -> list[str]:
     data = home / "data"
     data.mkdir(exist_ok=True)
     options = {
         "dir": data,
-        "ip": LOOPBACK,
-        "ip.bind": LOOPBACK,
+        "ip": address,
+        "ip.bind": address,
         "s3.port": port,
         "s3.config": home / "identities.json",
         "s3.port.iceberg": 0,  # fixed ports that two servers would share
@@ -132,12 +132,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("command", choices=["up", "env", "down"])
     parser.add_argument("--home", type=Path, default=Path(".dtpf/s3"))
+    parser.add_argument("--address", default=LOOPBACK, help="of this host, where it listens")
     parser.add_argument("--port", type=int, default=8333)
     options = parser.parse_args(arguments)
     home = options.home.absolute()
     try:
         if options.command == "up":
-            print(f"{up(home, options.port)['endpoint']}, bucket s3://{BUCKET}", flush=True)
+            print(f"{up(home, options.address, options.port)['endpoint']}, bucket s3://{BUCKET}", flush=True)
         elif options.command == "down":
             print("stopped" if end(home / "state.json", STOP_SECONDS) else "nothing runs here")
         else:

@@ -85,11 +85,11 @@ def write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def check_free(port: int, option: str) -> None:
+def check_free(port: int, option: str, address: str = LOOPBACK) -> None:
     """Refuse a busy port; the message names the option that chooses another."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((address, port))
         except OSError:
             raise ClusterError(f"port {port} is busy; name another one with {option}") from None

@@ -1,0 +1,148 @@
+"""A Ray cluster over several hosts, brought up as `cluster/README.md` says, and jobs from outside."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dtpf.core.machine import free_port
+from tests.cluster.hosts import Host, Lab
+from tests.cluster.wire import Wire
+from tests.small import as_options
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = sys.executable
+HEAD, STORE, DESK = "head", "store", "desk"
+WORKERS = ("worker1", "worker2", "worker3")
+OBJECT_STORE_BYTES = 150 * 2**20
+
+
+class Job:
+    """`ray job submit` on the desk, outside the cluster; its output is read as it comes."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process, self.lines = process, list[str]()
+
+    def until(self, mark: str) -> None:
+        """Read on until a line matches; fails if none does."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if re.search(mark, line):
+                return
+        raise AssertionError(f"no line matched {mark}:\n{self.text[-4000:]}")
+
+    def end(self, timeout: float = 420) -> str:
+        """Wait for the end and return all output."""
+        rest, _ = self.process.communicate(timeout=timeout)
+        self.lines.append(rest)
+        return self.text
+
+    @property
+    def text(self) -> str:
+        return "".join(self.lines)
+
+
+class Rack:
+    """Head, workers, a store on a host of its own, and a desk from which jobs are submitted."""
+
+    def __init__(self, home: Path, slow: dict[str, Wire] | None = None) -> None:
+        self.home = home
+        self.lab = Lab([HEAD, *WORKERS, STORE, DESK], slow)
+        self.token = home / "token"
+        self.token.touch(0o600)
+        self.token.write_text(os.urandom(16).hex())
+        self.endpoint_token = home / "endpoint-token"
+        try:
+            self.storage = self._start_store()
+            self.start_head()
+            for name in WORKERS:
+                self.start_worker(name)
+            self.wait_for(len(WORKERS) + 1)
+        except BaseException:
+            self.end()
+            raise
+
+    def __getitem__(self, name: str) -> Host:
+        return self.lab[name]
+
+    def end(self) -> None:
+        self.lab.end()
+
+    def start_head(self) -> None:
+        self._start_node(self[HEAD], "head", "--dashboard-host", self[HEAD].address)
+
+    def start_worker(self, name: str) -> None:
+        self._start_node(self[name], "worker", "--head", f"{self[HEAD].address}:6379")
+
+    def _start_node(self, host: Host, role: str, *more: str) -> None:
+        common = ["--address", host.address, "--token-file", str(self.token), "--interface", "eth0"]
+        sizes = ["--num-cpus", "2", "--object-store-bytes", str(OBJECT_STORE_BYTES)]
+        command = [PYTHON, str(ROOT / "cluster/node.py"), role, *common, *sizes, *more]
+        environment = {**self._environment(host), **self.storage}
+        host.supervise(*command, environment=environment, log=self.log(host.name))
+
+    def log(self, name: str) -> Path:
+        return self.home / f"{name}.log"
+
+    def _environment(self, host: Host) -> dict[str, str]:
+        """A clean one: nothing of the shell that runs the tests."""
+        home = self.home / f"home-{host.name}"
+        home.mkdir(exist_ok=True)
+        path = f"{Path(PYTHON).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
+        return {"HOME": str(home), "PATH": path, "OMP_NUM_THREADS": "1"}
+
+    def client_environment(self) -> dict[str, str]:
+        """What README tells a person at the desk to export."""
+        return {
+            **self._environment(self[DESK]),
+            **self.storage,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
+            "RAY_API_SERVER_ADDRESS": self.dashboard,
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    @property
+    def dashboard(self) -> str:
+        return f"http://{self[HEAD].address}:8265"
+
+    def _start_store(self) -> dict[str, str]:
+        host = self[STORE]
+        command = [PYTHON, str(ROOT / "cluster/local_s3.py")]
+        options = ["--home", str(self.home / "s3"), "--address", host.address]
+        environment = self._environment(host)
+        up = host.run(*command, "up", *options, environment=environment)
+        assert up.returncode == 0, up.stderr
+        exports = host.run(*command, "env", *options, environment=environment).stdout
+        return dict(word.split("=", 1) for word in shlex.split(exports.removeprefix("export ")))
+
+    def alive(self) -> int:
+        """How many nodes the head counts as alive; -1 if it does not answer."""
+        script = "import ray; ray.init(address='auto', logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
+        environment = {**self.client_environment(), "RAY_ADDRESS": f"{self[HEAD].address}:6379"}
+        done = self[HEAD].run(PYTHON, "-c", script, environment=environment)
+        return int(done.stdout.split()[-1]) if done.returncode == 0 else -1
+
+    def wait_for(self, nodes: int, seconds: float = 180) -> None:
+        deadline = time.monotonic() + seconds
+        while (found := self.alive()) != nodes:
+            assert time.monotonic() < deadline, f"{found} nodes alive, not {nodes}"
+            time.sleep(1)
+
+    def submit(self, store: str, *more: str, job: str = "jobs/pipeline.py") -> Job:
+        """Start the main job from the desk, with the README's command."""
+        ray = [PYTHON, "-m", "ray.scripts.scripts", "job", "submit", "--"]
+        command = [*ray, "python", job, "--store", store, *more]
+        process = subprocess.Popen(
+            self[DESK].enter(*command),
+            env=self.client_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return Job(process)
