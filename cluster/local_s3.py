@@ -138,7 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     home = options.home.absolute()
     try:
         if options.command == "up":
-            print(f"{up(home, options.address, options.port)['endpoint']}, bucket s3://{BUCKET}", flush=True)
+            print(
+                f"{up(home, options.address, options.port)['endpoint']}, bucket s3://{BUCKET}",
+                flush=True,
+            )
         elif options.command == "down":
             print("stopped" if end(home / "state.json", STOP_SECONDS) else "nothing runs here")
         else:

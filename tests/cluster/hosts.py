@@ -1,8 +1,10 @@
-"""Several hosts on one machine: each has a network card, an address, processes and /tmp of its own.
+"""Several hosts on one machine: each has a network card, an address and processes of its own.
 
 A host is a process that holds Linux namespaces (network, processes, mounts, name); what runs on it
-enters them. All are plugged into one bridge, which lies in a namespace too, so nothing of it can
-be seen or reached from the machine itself. Ending the first process ends the host.
+enters them. Ray's folder and shared memory are its own, other files are the machine's: the same
+checkout everywhere, as from one image. All are plugged into one bridge, which lies in a namespace
+too, so nothing of it can be seen or reached from the machine itself. Ending the first process ends
+the host.
 """
 
 import os
@@ -23,9 +25,9 @@ NETWORK = "10.77.0"
 _TOOLS = ("ip", "unshare", "nsenter", "setpriv")
 # A first process that takes in orphans; without that, ended processes stay as zombies.
 _INIT = """
-mount -t tmpfs tmpfs /tmp && mount -t tmpfs -o size=1g tmpfs /dev/shm && hostname "$0" || exit 1
+mount -t tmpfs tmpfs /tmp/ray && mount -t tmpfs -o size=1g tmpfs /dev/shm && hostname "$0" || exit 1
 ip link set lo up
-touch /tmp/ready
+touch /tmp/ray/ready
 while true; do sleep 3600 & wait $!; done
 """
 # What systemd does with `Restart=always`.
@@ -49,6 +51,7 @@ class Host:
 
     def __init__(self, name: str, address: str) -> None:
         self.name, self.address = name, address
+        Path("/tmp/ray").mkdir(exist_ok=True)  # where the host's own is mounted
         isolate = ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--kill-child"]
         self._holder = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *isolate, "--mount-proc", "bash", "-c", _INIT, name],
@@ -60,7 +63,7 @@ class Host:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             for child in psutil.Process(self._holder.pid).children():
-                if Path(f"/proc/{child.pid}/root/tmp/ready").exists():
+                if Path(f"/proc/{child.pid}/root/tmp/ray/ready").exists():
                     return child.pid
             time.sleep(0.05)
         raise RuntimeError(f"host {self.name} did not start")
@@ -92,34 +95,34 @@ class Host:
 
     def supervise(self, *command: str, environment: Mapping[str, str], log: Path) -> None:
         """Keep a process running as a service manager does: it is started again when it ends."""
-        self.start("bash", "-c", _SUPERVISOR, "supervisor", *command, environment=environment, log=log)
+        self.start(
+            "bash", "-c", _SUPERVISOR, "supervisor", *command, environment=environment, log=log
+        )
 
     def processes(self) -> list[psutil.Process]:
-        return psutil.Process(self.pid).children(recursive=True)
+        """All that runs here but the first process; what entered the host is nobody's child."""
+        own = os.readlink(f"/proc/{self.pid}/ns/pid")
+        found = []
+        for process in psutil.process_iter():
+            with suppress(OSError, psutil.Error):
+                here = os.readlink(f"/proc/{process.pid}/ns/pid") == own
+                if here and process.pid != self.pid:
+                    found.append(process)
+        return found
 
     def end(self) -> None:
-        """Switch the host off: all its processes, its card, its /tmp."""
+        """Switch the host off: all its processes, its card, its Ray folder."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         self._holder.wait(timeout=30)
 
     def end_processes(self) -> None:
         """SIGKILL everything that runs on the host, its supervisor too; the host stays."""
-        found = [child for child in self._entered() if child.pid != self.pid]
+        found = self.processes()
         for process in found:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(found, timeout=30)
-
-    def _entered(self) -> list[psutil.Process]:
-        """Processes of this host's pid namespace; those that entered it are nobody's children."""
-        own = os.readlink(f"/proc/{self.pid}/ns/pid")
-        found = []
-        for process in psutil.process_iter():
-            with suppress(OSError, psutil.Error):
-                if os.readlink(f"/proc/{process.pid}/ns/pid") == own:
-                    found.append(process)
-        return found
 
 
 class Lab:
@@ -149,7 +152,10 @@ class Lab:
             self._slow[name].connect(host.pid, self._switch.pid, f"port-{name}")
         else:
             self._plug(host)
-        for command in (["addr", "add", f"{host.address}/24", "dev", "eth0"], ["link", "set", "eth0", "up"]):
+        for command in (
+            ["addr", "add", f"{host.address}/24", "dev", "eth0"],
+            ["link", "set", "eth0", "up"],
+        ):
             done = host.run("ip", *command)
             assert done.returncode == 0, done.stderr
         self._on_switch("ip", "link", "set", f"port-{name}", "master", "bridge", "up")

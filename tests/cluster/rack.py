@@ -1,4 +1,4 @@
-"""A Ray cluster over several hosts, brought up as `cluster/README.md` says, and jobs from outside."""
+"""A Ray cluster over several hosts, as `cluster/README.md` brings it up; jobs from outside."""
 
 import os
 import re
@@ -6,19 +6,25 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from dtpf.core.machine import free_port
+import psutil
+
 from tests.cluster.hosts import Host, Lab
 from tests.cluster.wire import Wire
-from tests.small import as_options
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sys.executable
 HEAD, STORE, DESK = "head", "store", "desk"
 WORKERS = ("worker1", "worker2", "worker3")
 OBJECT_STORE_BYTES = 150 * 2**20
+
+_COUNT = """
+import ray
+ray.init(address="auto", logging_level="ERROR")
+print(sum(node["Alive"] for node in ray.nodes()))
+"""
 
 
 class Job:
@@ -53,6 +59,7 @@ class Rack:
     def __init__(self, home: Path, slow: dict[str, Wire] | None = None) -> None:
         self.home = home
         self.lab = Lab([HEAD, *WORKERS, STORE, DESK], slow)
+        self.workers = list(WORKERS)
         self.token = home / "token"
         self.token.touch(0o600)
         self.token.write_text(os.urandom(16).hex())
@@ -62,7 +69,7 @@ class Rack:
             self.start_head()
             for name in WORKERS:
                 self.start_worker(name)
-            self.wait_for(len(WORKERS) + 1)
+            self.wait_for(self.nodes)
         except BaseException:
             self.end()
             raise
@@ -78,6 +85,20 @@ class Rack:
 
     def start_worker(self, name: str) -> None:
         self._start_node(self[name], "worker", "--head", f"{self[HEAD].address}:6379")
+
+    def lose(self, name: str) -> None:
+        """Switch a worker's host off for good."""
+        self.workers.remove(name)
+        self[name].end()
+
+    def worker_with(self, words: str) -> str:
+        """The worker host on which a process runs whose command line holds `words`."""
+        for name in self.workers:
+            for process in self[name].processes():
+                with suppress(psutil.Error):
+                    if words in " ".join(process.cmdline()):
+                        return name
+        raise AssertionError(f"{words} runs on no worker host")
 
     def _start_node(self, host: Host, role: str, *more: str) -> None:
         common = ["--address", host.address, "--token-file", str(self.token), "--interface", "eth0"]
@@ -108,6 +129,11 @@ class Rack:
         }
 
     @property
+    def nodes(self) -> int:
+        """Nodes that the cluster has while no host is away."""
+        return 1 + len(self.workers)
+
+    @property
     def dashboard(self) -> str:
         return f"http://{self[HEAD].address}:8265"
 
@@ -123,9 +149,8 @@ class Rack:
 
     def alive(self) -> int:
         """How many nodes the head counts as alive; -1 if it does not answer."""
-        script = "import ray; ray.init(address='auto', logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
         environment = {**self.client_environment(), "RAY_ADDRESS": f"{self[HEAD].address}:6379"}
-        done = self[HEAD].run(PYTHON, "-c", script, environment=environment)
+        done = self[HEAD].run(PYTHON, "-c", _COUNT, environment=environment)
         return int(done.stdout.split()[-1]) if done.returncode == 0 else -1
 
     def wait_for(self, nodes: int, seconds: float = 180) -> None:

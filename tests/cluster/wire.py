@@ -37,7 +37,9 @@ class Wire:
         """Make `eth0` in the namespace of process `host` and `port` in that of `switch`."""
         context = multiprocessing.get_context("spawn")
         made = context.Event()
-        self._process = context.Process(target=_carry, args=(self.loss, self.delay_s, host, switch, port, made))
+        self._process = context.Process(
+            target=_carry, args=(self.loss, self.delay_s, host, switch, port, made)
+        )
         self._process.start()
         if not made.wait(30):
             raise RuntimeError("the wire did not start")

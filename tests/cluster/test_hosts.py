@@ -1,0 +1,155 @@
+"""The main job over several hosts, submitted from outside, and what may happen to hosts meanwhile.
+
+One rack for the whole module. Hosts that a test takes away come back at its end.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.hosts import need_namespaces
+from tests.cluster.rack import DESK, HEAD, PYTHON, STORE, WORKERS, Rack
+from tests.cluster.wire import Wire
+from tests.small import as_options
+
+pytestmark = [pytest.mark.ray, pytest.mark.kill, pytest.mark.s3, pytest.mark.timeout(1200)]
+
+PORT = 8000
+LONGER = ("teacher.train.steps=24", "teacher.train.validate_every=24", "scaling.workers=2")
+ELASTIC = (*LONGER, "scaling.min_workers=1", "scaling.resize_seconds=20")
+TRAINING = r"/24 .*loss "
+
+
+@pytest.fixture(scope="module")
+def rack(tmp_path_factory) -> Iterator[Rack]:
+    need_namespaces()
+    rack = Rack(tmp_path_factory.mktemp("rack"))
+    try:
+        yield rack
+    finally:
+        rack.end()
+
+
+def options(rack: Rack, *more: str) -> list[str]:
+    return as_options(f"serve.host={rack[HEAD].address}", f"serve.port={PORT}", *more)
+
+
+def served(rack: Rack) -> str:
+    """The model that the endpoint serves, asked from the desk."""
+    url = f"http://{rack[HEAD].address}:{PORT}/v1/models/student"
+    return rack[DESK].run("curl", "--silent", "--show-error", "--max-time", "20", url).stdout
+
+
+def assert_served(rack: Rack, output: str, store: str) -> None:
+    assert re.search(r"^endpoint +http", output, re.MULTILINE), output[-6000:]
+    assert f'"uri":"{store}/models/student/' in served(rack)
+
+
+def test_from_outside_to_a_served_student_though_a_host_is_lost(rack):
+    store = "s3://dtpf/outside"
+    job = rack.submit(store, *options(rack, "data.synthetic.train=40"))
+    job.until(r"^\[2/7\]")
+    job.until(r"captioned|pair")
+    lost = rack.worker_with("ShardCaptioner")
+    rack.lose(lost)
+    output = job.end()
+    assert job.process.returncode == 0, output[-6000:]
+    assert "without a caption: none" in output
+    assert_served(rack, output, store)
+
+
+@pytest.mark.long
+def test_a_host_cut_off_in_training_and_returned(rack):
+    store = "s3://dtpf/cut"
+    job = rack.submit(store, *options(rack, *ELASTIC))
+    job.until(TRAINING)
+    cut = rack.worker_with("RayTrainWorker")
+    rack.lab.cut_off(cut)
+    back = threading.Timer(60, rack.lab.reconnect, [cut])
+    back.start()
+    output = job.end()
+    back.join()
+    assert job.process.returncode == 0, output[-6000:]
+    assert_served(rack, output, store)
+    rack.wait_for(rack.nodes)
+
+
+@pytest.mark.long
+def test_the_store_gone_for_a_minute(rack):
+    store = "s3://dtpf/away"
+    job = rack.submit(store, *options(rack, *LONGER))
+    job.until(TRAINING)
+    rack.lab.cut_off(STORE)
+    time.sleep(60)
+    rack.lab.reconnect(STORE)
+    output = job.end()
+    assert job.process.returncode == 0, output[-6000:]
+    assert_served(rack, output, store)
+
+
+@pytest.mark.long
+def test_the_head_restarted(rack):
+    """The job ends with it; a person hears that within a minute, and the same command goes on."""
+    store = "s3://dtpf/head"
+    job = rack.submit(store, *options(rack, *LONGER))
+    job.until(TRAINING)
+    rack[HEAD].end_processes()
+    struck = time.monotonic()
+    output = job.end()
+    assert time.monotonic() - struck < 60
+    assert job.process.returncode != 0
+    print(output[-3000:])
+    rack.start_head()
+    rack.wait_for(rack.nodes)
+    again = rack.submit(store, *options(rack, *LONGER))
+    output = again.end()
+    assert again.process.returncode == 0, output[-6000:]
+    assert output.count("skipped") >= 2
+    assert_served(rack, output, store)
+
+
+@pytest.mark.long
+def test_five_percent_loss_and_fifty_milliseconds(tmp_path):
+    need_namespaces()
+    rack = Rack(tmp_path, {name: Wire(loss=0.05, delay_s=0.05) for name in WORKERS[:2]})
+    try:
+        store = "s3://dtpf/slow"
+        job = rack.submit(store, *options(rack, "scaling.workers=3"))
+        output = job.end(900)
+        assert job.process.returncode == 0, output[-6000:]
+        assert_served(rack, output, store)
+    finally:
+        rack.end()
+
+
+def test_nobody_without_the_token_is_heard(rack):
+    """Dashboard, every node's agent and the GCS refuse; nothing else speaks HTTP to strangers."""
+    head = rack[HEAD].address
+    jobs = [f"http://{head}:8265/api/jobs/"]
+    agents = [
+        f"http://{rack[name].address}:52365/api/job_agent/jobs/" for name in (HEAD, *rack.workers)
+    ]
+    for url in jobs + agents:
+        assert _post(rack, url, '{"entrypoint": "touch /tmp/owned"}') == 401, url
+    assert _post(rack, f"http://{head}:8265/api/serve/applications/", "{}", "PUT") == 401
+    asked = rack[DESK].run(
+        PYTHON,
+        "-m",
+        "ray.scripts.scripts",
+        "status",
+        "--address",
+        f"{head}:6379",
+        environment={**rack.client_environment(), "RAY_AUTH_MODE": "disabled", "HOME": "/tmp"},
+    )
+    assert asked.returncode != 0
+    assert "auth" in (asked.stdout + asked.stderr).lower()
+
+
+def _post(rack: Rack, url: str, body: str, method: str = "POST") -> int:
+    """The status of an answer to a request without a token; 0 without an answer."""
+    quiet = ["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--max-time", "10"]
+    send = ["--request", method, "--header", "Content-Type: application/json", "--data", body]
+    return int(rack[DESK].run("curl", *quiet, *send, url).stdout)
