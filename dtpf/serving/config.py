@@ -17,6 +17,8 @@ class ServeConfig(Config):
     Attributes:
         name: Model name; `models/<name>/current.json` of the store says what is served.
         also: Further model names served beside it; a request chooses one by `?model=`.
+        application: Name among those that one Ray Serve runs; deploying under the same name takes
+            the place of what runs under it, another name with another `route_prefix` stands beside.
         watch_s: How often the store is asked for a new winner; 0 never (`deploy` tells anyway).
         host: Address to listen on. Beyond loopback, set `tokens_file`.
         port: Port to listen on.
@@ -51,6 +53,7 @@ class ServeConfig(Config):
 
     name: str = Field("student", pattern=NAME_PATTERN)
     also: tuple[str, ...] = ()
+    application: str = Field("dtpf", pattern=NAME_PATTERN)
     watch_s: float = Field(10.0, ge=0)
     host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8000, ge=1, le=65535)

@@ -37,7 +37,6 @@ from dtpf.serving.predictor import Predictor
 from dtpf.serving.service import make_service
 from dtpf.serving.watch import CurrentModel, Watcher, read_current
 
-APP_NAME = "dtpf"
 DEPLOYMENT = "fusion"
 
 # The replica's own deadline comes first, so that clients get its problem document.
@@ -122,7 +121,9 @@ def deploy(config: ServeConfig, store_uri: str) -> str:
     probe.close()
     _start(config)
     serve.run(
-        application(config, models, store_uri), name=APP_NAME, route_prefix=config.route_prefix
+        application(config, models, store_uri),
+        name=config.application,
+        route_prefix=config.route_prefix,
     )
     url = endpoint_url(config)
     for model in models:
@@ -134,17 +135,19 @@ def check_address(config: ServeConfig) -> None:
     """Refuse an address that `deploy` could not use; cheap, so ask before long work.
 
     Raises:
-        UserError: the port is busy, or Serve already runs at another address.
+        UserError: the port is busy, Serve already runs at another address, or another
+            application answers at this route.
     """
     if serve.status().proxies:
         _check_same_address(config)
+        _check_route(config)
     else:
         check_free(config.host, config.port)
 
 
-def status() -> dict[str, Any]:
-    """Return the application's status, its message and its replicas by state."""
-    application = serve.status().applications.get(APP_NAME)
+def status(name: str) -> dict[str, Any]:
+    """Return an application's status, its message and its replicas by state."""
+    application = serve.status().applications.get(name)
     if application is None:
         return {"status": "NOT_RUNNING", "message": "", "replicas": {}}
     replicas = application.deployments[DEPLOYMENT].replica_states if application.deployments else {}
@@ -186,6 +189,19 @@ def _check_same_address(config: ServeConfig) -> None:
         raise UserError(
             f"{config.host}:{config.port}: Ray Serve runs already, at another address; "
             "use that one, or end it with `serve shutdown` first"
+        )
+
+
+def _check_route(config: ServeConfig) -> None:
+    """Applications share one proxy, and Serve gives a route to whoever came first."""
+    root = endpoint_url(config.model_copy(update={"route_prefix": "/"}))
+    routes: dict[str, str] = json.loads(_get(f"{root}/-/routes") or b"{}")
+    owner = routes.get(config.route_prefix, config.application)
+    if owner != config.application:
+        raise UserError(
+            f"serve.route_prefix {config.route_prefix}: application {owner} answers there already; "
+            f"choose another, such as --set serve.route_prefix=/{config.application}, or take its "
+            f"place with --set serve.application={owner}"
         )
 
 

@@ -98,7 +98,7 @@ def test_busy_port_is_named_before_serve_starts(served):
         pytest.raises(UserError, match=f"127.0.0.1:{config.port}.*choose another port"),
     ):
         on_ray.deploy(config, store.uri)
-    assert on_ray.status()["status"] == "NOT_RUNNING"
+    assert on_ray.status("dtpf")["status"] == "NOT_RUNNING"
 
 
 def test_store_without_a_model_is_named(served):
@@ -107,7 +107,7 @@ def test_store_without_a_model_is_named(served):
     store, config = served
     with pytest.raises(UserError, match=r"models/student/current\.json"):
         on_ray.deploy(config, store.uri)
-    assert on_ray.status()["status"] == "NOT_RUNNING"
+    assert on_ray.status("dtpf")["status"] == "NOT_RUNNING"
 
 
 def test_life_of_an_endpoint(served):
@@ -117,7 +117,7 @@ def test_life_of_an_endpoint(served):
     first = publish(store, 1)
     url = on_ray.deploy(config, store.uri)
     assert url == f"http://127.0.0.1:{config.port}"
-    assert on_ray.status() == {"status": "RUNNING", "message": "", "replicas": {"RUNNING": 1}}
+    assert on_ray.status("dtpf") == {"status": "RUNNING", "message": "", "replicas": {"RUNNING": 1}}
     check_answers(url, first)
     replica = check_changes_over(url, store, config)
     check_refusals(url, store, config)
@@ -162,7 +162,7 @@ def check_refusals(url: str, store: Store, config: ServeConfig) -> None:
     good = on_ray.read_current(store.uri, "student")
     unfit = good.model_copy(update={"version": "v3", "sha256": "0" * 64})
     application = on_ray.application(config, [unfit], store.uri)
-    serve.run(application, name=on_ray.APP_NAME)  # past deploy's own check
+    serve.run(application, name=config.application)  # past deploy's own check
     assert post(url).headers["X-Model-Version"] == "v2"
     store.write_bytes(f"{model_prefix('student', publish(store, 4))}/model.safetensors", b"junk")
     with pytest.raises(UserError, match="v4"):
@@ -172,7 +172,29 @@ def check_refusals(url: str, store: Store, config: ServeConfig) -> None:
     with pytest.raises(UserError, match="runs already, at another address"):
         on_ray.deploy(elsewhere, store.uri)
     assert post(url).headers["X-Model-Version"] == "v2"
-    assert on_ray.status()["status"] == "RUNNING"
+    assert on_ray.status("dtpf")["status"] == "RUNNING"
+
+
+def test_two_tenants_stand_beside_each_other(served, tmp_path):
+    """Other store, other application, other route: neither sees the other's deployments."""
+    from dtpf.serving import on_ray
+
+    store, config = served
+    config = config.model_copy(update={"num_cpus": 0.1})
+    publish(store, 1)
+    first = on_ray.deploy(config, store.uri)
+    others = Store(tmp_path / "others")
+    publish(others, 2)
+    night = config.model_copy(update={"application": "night"})
+    with pytest.raises(UserError, match=r"application dtpf answers .* serve\.route_prefix=/night"):
+        on_ray.check_address(night)
+    night = night.model_copy(update={"route_prefix": "/night"})
+    second = on_ray.deploy(night, others.uri)
+    assert second == f"{first}/night"
+    publish(others, 3)
+    on_ray.deploy(night, others.uri)
+    assert post(first).headers["X-Model-Version"] == "v1"
+    assert post(second).headers["X-Model-Version"] == "v3"
 
 
 def test_nothing_is_lost_or_mixed_up_while_replicas_die_and_models_change(served):
