@@ -10,6 +10,7 @@ It becomes `ray start --block`, for a supervisor that starts it again when it en
 
 import argparse
 import ipaddress
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ def command(options: argparse.Namespace) -> list[str]:
     """Return the `ray start` command of this host.
 
     Raises:
-        ClusterError: an address that is not this host's.
+        ClusterError: an address that is not this host's, a quota that cannot be read.
     """
     found = {"node-ip-address": _own_address(options.address), **PORTS}
     if options.role == "head":
@@ -61,10 +62,22 @@ def command(options: argparse.Namespace) -> list[str]:
         "object-store-memory": options.object_store_bytes,
         "num-cpus": options.num_cpus,
         "num-gpus": options.num_gpus,
+        "resources": _quotas(options.quota),
     }
     switches = ["--head"] * (options.role == "head") + ["--block"] * options.block
     given = [f"--{name}={value}" for name, value in found.items() if value is not None]
     return [sys.executable, "-m", "ray.scripts.scripts", "start", *switches, *given]
+
+
+def _quotas(given: Sequence[str]) -> str | None:
+    """Return the tenants' shares of this host as custom resources; see dtpf.on_ray.quota."""
+    shares = {}
+    for text in given:
+        name, _, count = text.partition("=")
+        if not name or not count.isdecimal():
+            raise ClusterError(f"--quota {text}: want TENANT=COUNT, such as lab_a=4")
+        shares[name] = int(count)
+    return json.dumps(shares) if shares else None
 
 
 def environment(options: argparse.Namespace) -> dict[str, str]:
@@ -166,6 +179,9 @@ def _add_common(role: argparse.ArgumentParser) -> None:
     role.add_argument("--object-store-bytes", type=int)
     role.add_argument("--num-cpus", type=int)
     role.add_argument("--num-gpus", type=int)
+    role.add_argument(
+        "--quota", action="append", default=[], metavar="TENANT=COUNT", help="actors at most"
+    )
     role.add_argument("--no-block", dest="block", action="store_false", help="leave at once")
 
 

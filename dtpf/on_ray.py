@@ -19,6 +19,7 @@ Event = dict[str, Any]
 Send = Callable[[Event], None]
 
 POLL_SECONDS = 0.5
+QUOTA_VARIABLE = "DTPF_QUOTA"
 
 
 def connect() -> None:
@@ -43,6 +44,16 @@ def connect() -> None:
 def disconnect() -> None:
     """Leave the cluster; one that `connect` started ends."""
     ray.shutdown()
+
+
+def quota() -> dict[str, float]:
+    """Return the custom resource of which this job's actors and workers take one each.
+
+    Nodes say how many a tenant may have (`cluster/node.py --quota`), the job's environment whose
+    they are (DTPF_QUOTA); without it nothing is taken.
+    """
+    name = os.environ.get(QUOTA_VARIABLE)
+    return {name: 1.0} if name else {}
 
 
 def outcome_of(trainer: Any) -> dict[str, Any]:
@@ -128,6 +139,7 @@ def through_pool(
         compute=ActorPoolStrategy(size=min(actors, len(tables))),
         num_cpus=num_cpus,
         num_gpus=num_gpus,
+        resources=quota(),
     )
 
 

@@ -28,6 +28,7 @@ from ray.util import get_node_ip_address
 from dtpf.core.config import fingerprint
 from dtpf.core.errors import UserError
 from dtpf.core.fusion import Fuser
+from dtpf.on_ray import quota
 from dtpf.serving import journal
 from dtpf.serving.address import check_free, endpoint_url
 from dtpf.serving.app import create_app
@@ -248,7 +249,11 @@ def application(
         max_ongoing_requests=config.max_ongoing_requests,
         max_queued_requests=config.max_queued_requests,
         backpressure_config=BackpressureConfig(retry_after_s=1),
-        ray_actor_options={"num_cpus": config.num_cpus, "num_gpus": config.num_gpus},
+        ray_actor_options={
+            "num_cpus": config.num_cpus,
+            "num_gpus": config.num_gpus,
+            "resources": quota(),
+        },
         user_config={"models": [model.as_dict() for model in models]},
         health_check_period_s=10,
         health_check_timeout_s=30,

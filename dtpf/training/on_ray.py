@@ -17,7 +17,7 @@ from ray.train import ScalingConfig as RayScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
 from dtpf.core.errors import UserError
-from dtpf.on_ray import Sender, outcome_of, relay
+from dtpf.on_ray import Sender, outcome_of, quota, relay
 from dtpf.training.config import ScalingConfig, TrainSpec
 from dtpf.training.group import current_group
 from dtpf.training.journal import StepHook
@@ -75,7 +75,7 @@ def _ray_scaling(scaling: ScalingConfig) -> RayScalingConfig:
     return RayScalingConfig(  # type: ignore[call-arg]  # as above
         num_workers=(scaling.min_workers, scaling.workers) if elastic else scaling.workers,  # type: ignore[arg-type]
         use_gpu=scaling.gpu,
-        resources_per_worker={"CPU": scaling.cpus_per_worker, "GPU": int(scaling.gpu)},
+        resources_per_worker={"CPU": scaling.cpus_per_worker, "GPU": int(scaling.gpu), **quota()},
         elastic_resize_monitor_interval_s=scaling.resize_seconds,
     )
 

@@ -25,7 +25,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search import Searcher
 
 from dtpf.core.errors import UserError
-from dtpf.on_ray import outcome_of
+from dtpf.on_ray import outcome_of, quota
 from dtpf.training.group import current_group
 from dtpf.tuning.ledger import Ledger, Meter, OnTrials
 from dtpf.tuning.placement import DRIVER_CPUS, concurrency
@@ -241,7 +241,8 @@ def _train(task: SearchTask, trial: Trial) -> None:
         scaling_config=ScalingConfig(
             num_workers=resources.train_workers,
             use_gpu=resources.gpus_per_trial > 0,
-            resources_per_worker={kind: amount for kind, amount in each.items() if amount},
+            resources_per_worker={kind: amount for kind, amount in each.items() if amount}
+            | quota(),
         ),
         run_config=RunConfig(
             name=f"{_NAME}-train",

@@ -1,5 +1,6 @@
 """A Ray cluster over several hosts, as `cluster/README.md` brings it up; jobs from outside."""
 
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sys.executable
 HEAD, STORE, DESK = "head", "store", "desk"
 WORKERS = ("worker1", "worker2", "worker3")
+TENANTS = ("lab_a", "lab_b")
+QUOTAS = [word for tenant in TENANTS for word in ("--quota", f"{tenant}=1")]
 OBJECT_STORE_BYTES = 150 * 2**20
 
 _COUNT = """
@@ -84,7 +87,7 @@ class Rack:
         self._start_node(self[HEAD], "head", "--dashboard-host", self[HEAD].address)
 
     def start_worker(self, name: str) -> None:
-        self._start_node(self[name], "worker", "--head", f"{self[HEAD].address}:6379")
+        self._start_node(self[name], "worker", "--head", f"{self[HEAD].address}:6379", *QUOTAS)
 
     def lose(self, name: str) -> None:
         """Switch a worker's host off for good."""
@@ -159,10 +162,12 @@ class Rack:
             assert time.monotonic() < deadline, f"{found} nodes alive, not {nodes}"
             time.sleep(1)
 
-    def submit(self, store: str, *more: str, job: str = "jobs/pipeline.py") -> Job:
+    def submit(self, store: str, *more: str, tenant: str | None = None) -> Job:
         """Start the main job from the desk, with the README's command."""
-        ray = [PYTHON, "-m", "ray.scripts.scripts", "job", "submit", "--"]
-        command = [*ray, "python", job, "--store", store, *more]
+        ray = [PYTHON, "-m", "ray.scripts.scripts", "job", "submit"]
+        if tenant is not None:
+            ray += ["--runtime-env-json", json.dumps({"env_vars": {"DTPF_QUOTA": tenant}})]
+        command = [*ray, "--", "python", "jobs/pipeline.py", "--store", store, *more]
         process = subprocess.Popen(
             self[DESK].enter(*command),
             env=self.client_environment(),

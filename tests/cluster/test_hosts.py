@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.hosts import need_namespaces
-from tests.cluster.rack import DESK, HEAD, PYTHON, STORE, WORKERS, Rack
+from tests.cluster.rack import DESK, HEAD, PYTHON, STORE, TENANTS, WORKERS, Rack
 from tests.cluster.wire import Wire
 from tests.small import as_options
 
@@ -37,9 +37,9 @@ def options(rack: Rack, *more: str) -> list[str]:
     return as_options(f"serve.host={rack[HEAD].address}", f"serve.port={PORT}", *more)
 
 
-def served(rack: Rack) -> str:
+def served(rack: Rack, route: str = "") -> str:
     """The model that the endpoint serves, asked from the desk."""
-    url = f"http://{rack[HEAD].address}:{PORT}/v1/models/student"
+    url = f"http://{rack[HEAD].address}:{PORT}{route}/v1/models/student"
     return rack[DESK].run("curl", "--silent", "--show-error", "--max-time", "20", url).stdout
 
 
@@ -59,6 +59,30 @@ def test_from_outside_to_a_served_student_though_a_host_is_lost(rack):
     assert job.process.returncode == 0, output[-6000:]
     assert "without a caption: none" in output
     assert_served(rack, output, store)
+
+
+@pytest.mark.long
+def test_two_tenants_at_the_same_time(rack):
+    """Each has its store, its application and its share of every host, and both are served."""
+    jobs = {}
+    for tenant in TENANTS:
+        settings = (f"serve.application={tenant}", f"serve.route_prefix=/{tenant}")
+        job = rack.submit(f"s3://dtpf/{tenant}", *options(rack, *settings), tenant=tenant)
+        jobs[tenant] = job
+    for job in jobs.values():
+        output = job.end(600)
+        assert job.process.returncode == 0, output[-6000:]
+    for tenant in TENANTS:
+        assert f'"uri":"s3://dtpf/{tenant}/models/student/' in served(rack, f"/{tenant}")
+
+
+@pytest.mark.long
+def test_a_tenant_without_a_share_hears_so(rack):
+    stalled = ("caption.resources.stall_timeout_s=20",)
+    job = rack.submit("s3://dtpf/stranger", *options(rack, *stalled), tenant="stranger")
+    output = job.end()
+    assert job.process.returncode != 0
+    assert "stranger" in output[-2000:]
 
 
 @pytest.mark.long

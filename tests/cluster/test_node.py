@@ -112,6 +112,16 @@ def test_encryption_wants_all_its_files(tmp_path):
         node.environment(options)
 
 
+def test_quotas_become_resources():
+    options = ["worker", "--address", LOOPBACK, "--head", "10.0.0.1:6379"]
+    line = node.command(parsed(*options, "--quota", "lab_a=4", "--quota", "lab_b=2"))
+    assert '--resources={"lab_a": 4, "lab_b": 2}' in line
+    assert not [word for word in node.command(parsed(*options)) if "resources" in word]
+    for text in ("lab_a", "lab_a=", "=4", "lab_a=-1", "lab_a=many"):
+        with pytest.raises(ClusterError, match="TENANT=COUNT"):
+            node.command(parsed(*options, "--quota", text))
+
+
 def test_the_command_line_ends_with_the_remedy(capsys):
     with pytest.raises(SystemExit) as end:
         node.main(["head", "--address", OUTSIDE])

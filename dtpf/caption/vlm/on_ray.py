@@ -25,7 +25,7 @@ from dtpf.caption.vlm.drafts import Drafts
 from dtpf.caption.vlm.prompts import image_order, read_prompt, render
 from dtpf.caption.vlm.questions import Finishing, QuestionMaker, Request, sampling_params
 from dtpf.core.errors import UserError
-from dtpf.on_ray import quiet_data, through_pool
+from dtpf.on_ray import quiet_data, quota, through_pool
 
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
 
@@ -154,10 +154,10 @@ def engine_kwargs(engine: EngineResources) -> dict[str, Any]:
 
 
 def _placement(engine: EngineResources) -> dict[str, Any] | None:
-    """Return where an engine on CPUs runs; Ray itself would wait for a GPU."""
+    """Return what an engine reserves where that is not one GPU a bundle, as Ray would have it."""
     if engine.num_gpus:
-        return None
-    return {"bundles": [{"CPU": engine.num_cpus}]}
+        return {"bundles": [{"GPU": 1, **quota()}] * engine.num_gpus} if quota() else None
+    return {"bundles": [{"CPU": engine.num_cpus, **quota()}]}
 
 
 def _model_on_nodes(config: CaptionConfig) -> str:
