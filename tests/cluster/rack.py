@@ -7,10 +7,13 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import certificates
 import psutil
+from node import TLS_FILES
 
 from tests.cluster.hosts import Host, Lab
 from tests.cluster.wire import Wire
@@ -59,8 +62,10 @@ class Job:
 class Rack:
     """Head, workers, a store on a host of its own, and a desk from which jobs are submitted."""
 
-    def __init__(self, home: Path, slow: dict[str, Wire] | None = None) -> None:
-        self.home = home
+    def __init__(
+        self, home: Path, slow: dict[str, Wire] | None = None, encrypted: bool = False
+    ) -> None:
+        self.home, self.encrypted = home, encrypted
         self.lab = Lab([HEAD, *WORKERS, STORE, DESK], slow)
         self.workers = list(WORKERS)
         self.token = home / "token"
@@ -68,11 +73,13 @@ class Rack:
         self.token.write_text(os.urandom(16).hex())
         self.endpoint_token = home / "endpoint-token"
         try:
+            if encrypted:
+                certificates.issue(home / "tls", [host.address for host in self.lab.hosts.values()])
             self.storage = self._start_store()
             self.start_head()
             for name in WORKERS:
                 self.start_worker(name)
-            self.wait_for(self.nodes)
+            self.wait_for(len(self.nodes))
         except BaseException:
             self.end()
             raise
@@ -106,9 +113,20 @@ class Rack:
     def _start_node(self, host: Host, role: str, *more: str) -> None:
         common = ["--address", host.address, "--token-file", str(self.token), "--interface", "eth0"]
         sizes = ["--num-cpus", "2", "--object-store-bytes", str(OBJECT_STORE_BYTES)]
-        command = [PYTHON, str(ROOT / "cluster/node.py"), role, *common, *sizes, *more]
+        secure = ["--tls-dir", str(self._certificates(host))] if self.encrypted else []
+        command = [PYTHON, str(ROOT / "cluster/node.py"), role, *common, *sizes, *secure, *more]
         environment = {**self._environment(host), **self.storage}
         host.supervise(*command, environment=environment, log=self.log(host.name))
+
+    def _certificates(self, host: Host) -> Path:
+        return self.home / "tls" / host.address
+
+    def ray_environment(self, host: Host) -> dict[str, str]:
+        """What a Ray client on a host of the cluster needs."""
+        files = {name: str(self._certificates(host) / file) for name, file in TLS_FILES.items()}
+        secure = {"RAY_USE_TLS": "1", **files} if self.encrypted else {}
+        address = {"RAY_ADDRESS": f"{self[HEAD].address}:6379"}
+        return {**self.client_environment(), **address, **secure}
 
     def log(self, name: str) -> Path:
         return self.home / f"{name}.log"
@@ -132,9 +150,9 @@ class Rack:
         }
 
     @property
-    def nodes(self) -> int:
-        """Nodes that the cluster has while no host is away."""
-        return 1 + len(self.workers)
+    def nodes(self) -> list[str]:
+        """Hosts that are nodes of the cluster; those that are lost are not."""
+        return [HEAD, *self.workers]
 
     @property
     def dashboard(self) -> str:
@@ -152,8 +170,8 @@ class Rack:
 
     def alive(self) -> int:
         """How many nodes the head counts as alive; -1 if it does not answer."""
-        environment = {**self.client_environment(), "RAY_ADDRESS": f"{self[HEAD].address}:6379"}
-        done = self[HEAD].run(PYTHON, "-c", _COUNT, environment=environment)
+        head = self[HEAD]
+        done = head.run(PYTHON, "-c", _COUNT, environment=self.ray_environment(head))
         return int(done.stdout.split()[-1]) if done.returncode == 0 else -1
 
     def wait_for(self, nodes: int, seconds: float = 180) -> None:
@@ -164,7 +182,16 @@ class Rack:
 
     def submit(self, store: str, *more: str, tenant: str | None = None) -> Job:
         """Start the main job from the desk, with the README's command."""
-        ray = [PYTHON, "-m", "ray.scripts.scripts", "job", "submit"]
+        return self._start(["-m", "ray.scripts.scripts", "job", "submit"], store, more, tenant)
+
+    def submit_watched(self, store: str, *more: str) -> Job:
+        """The same with `cluster/submit.py`, which says so when the head is lost."""
+        return self._start([str(ROOT / "cluster/submit.py")], store, more)
+
+    def _start(
+        self, program: list[str], store: str, more: Sequence[str], tenant: str | None = None
+    ) -> Job:
+        ray = [PYTHON, *program]
         if tenant is not None:
             ray += ["--runtime-env-json", json.dumps({"env_vars": {"DTPF_QUOTA": tenant}})]
         command = [*ray, "--", "python", "jobs/pipeline.py", "--store", store, *more]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import submit
 
 from tests.cluster.hosts import need_namespaces
 from tests.cluster.rack import DESK, HEAD, PYTHON, STORE, TENANTS, WORKERS, Rack
@@ -98,7 +99,7 @@ def test_a_host_cut_off_in_training_and_returned(rack):
     back.join()
     assert job.process.returncode == 0, output[-6000:]
     assert_served(rack, output, store)
-    rack.wait_for(rack.nodes)
+    rack.wait_for(len(rack.nodes))
 
 
 @pytest.mark.long
@@ -118,16 +119,16 @@ def test_the_store_gone_for_a_minute(rack):
 def test_the_head_restarted(rack):
     """The job ends with it; a person hears that within a minute, and the same command goes on."""
     store = "s3://dtpf/head"
-    job = rack.submit(store, *options(rack, *LONGER))
+    job = rack.submit_watched(store, *options(rack, *LONGER))
     job.until(TRAINING)
     rack[HEAD].end_processes()
     struck = time.monotonic()
     output = job.end()
     assert time.monotonic() - struck < 60
-    assert job.process.returncode != 0
-    print(output[-3000:])
+    assert job.process.returncode == submit.LOST
+    assert "Start it again (cluster/node.py head)" in output
     rack.start_head()
-    rack.wait_for(rack.nodes)
+    rack.wait_for(len(rack.nodes))
     again = rack.submit(store, *options(rack, *LONGER))
     output = again.end()
     assert again.process.returncode == 0, output[-6000:]
@@ -150,26 +151,52 @@ def test_five_percent_loss_and_fifty_milliseconds(tmp_path):
 
 
 def test_nobody_without_the_token_is_heard(rack):
-    """Dashboard, every node's agent and the GCS refuse; nothing else speaks HTTP to strangers."""
+    """Dashboard and every node's agent answer 401 to jobs and to other models."""
     head = rack[HEAD].address
     jobs = [f"http://{head}:8265/api/jobs/"]
-    agents = [
-        f"http://{rack[name].address}:52365/api/job_agent/jobs/" for name in (HEAD, *rack.workers)
-    ]
+    agents = [f"http://{rack[name].address}:52365/api/job_agent/jobs/" for name in rack.nodes]
     for url in jobs + agents:
         assert _post(rack, url, '{"entrypoint": "touch /tmp/owned"}') == 401, url
     assert _post(rack, f"http://{head}:8265/api/serve/applications/", "{}", "PUT") == 401
-    asked = rack[DESK].run(
-        PYTHON,
-        "-m",
-        "ray.scripts.scripts",
-        "status",
-        "--address",
-        f"{head}:6379",
-        environment={**rack.client_environment(), "RAY_AUTH_MODE": "disabled", "HOME": "/tmp"},
-    )
-    assert asked.returncode != 0
-    assert "auth" in (asked.stdout + asked.stderr).lower()
+
+
+@pytest.mark.parametrize("access", ["no token", "another token"])
+def test_nobody_without_the_token_sees_or_joins_the_cluster(rack, tmp_path, access):
+    head = f"{rack[HEAD].address}:6379"
+    other = tmp_path / "token"
+    other.write_text("f" * 32)
+    modes = {"no token": {"RAY_AUTH_MODE": "disabled"}, "another token": {"RAY_AUTH_MODE": "token"}}
+    environment = {
+        **rack.client_environment(),
+        "RAY_AUTH_TOKEN_PATH": str(other),
+        "HOME": str(tmp_path),
+        **modes[access],
+    }
+    ray = [PYTHON, "-m", "ray.scripts.scripts"]
+    join = ["start", "--address", head, "--node-ip-address", rack[DESK].address, "--num-cpus=1"]
+    for command in (["status", "--address", head], join):
+        asked = rack[DESK].run(*ray, *command, environment=environment)
+        assert asked.returncode != 0, asked.stdout
+        assert "auth" in (asked.stdout + asked.stderr).lower()
+    assert rack.alive() == len(rack.nodes)
+
+
+@pytest.mark.long
+def test_encrypted_between_nodes(tmp_path):
+    """The whole job; and who has the token but no certificate is not heard."""
+    need_namespaces()
+    rack = Rack(tmp_path, encrypted=True)
+    try:
+        store = "s3://dtpf/secret"
+        job = rack.submit(store, *options(rack, "scaling.workers=2"))
+        output = job.end(600)
+        assert job.process.returncode == 0, output[-6000:]
+        assert_served(rack, output, store)
+        plain = {**rack.client_environment(), "RAY_ADDRESS": f"{rack[HEAD].address}:6379"}
+        asked = rack[DESK].run(PYTHON, "-m", "ray.scripts.scripts", "status", environment=plain)
+        assert asked.returncode != 0
+    finally:
+        rack.end()
 
 
 def _post(rack: Rack, url: str, body: str, method: str = "POST") -> int:
