@@ -102,12 +102,15 @@ class Rack:
         self[name].end()
 
     def worker_with(self, words: str) -> str:
-        """The worker host on which a process runs whose command line holds `words`."""
-        for name in self.workers:
-            for process in self[name].processes():
-                with suppress(psutil.Error):
-                    if words in " ".join(process.cmdline()):
-                        return name
+        """The worker host on which a process runs, or soon will, whose name holds `words`."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            for name in self.workers:
+                for process in self[name].processes():
+                    with suppress(psutil.Error):
+                        if words in " ".join(process.cmdline()):
+                            return name
+            time.sleep(0.2)
         raise AssertionError(f"{words} runs on no worker host")
 
     def _start_node(self, host: Host, role: str, *more: str) -> None:
@@ -136,7 +139,8 @@ class Rack:
         home = self.home / f"home-{host.name}"
         home.mkdir(exist_ok=True)
         path = f"{Path(PYTHON).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
-        return {"HOME": str(home), "PATH": path, "OMP_NUM_THREADS": "1"}
+        settings = {"HOME": str(home), "PATH": path, "OMP_NUM_THREADS": "1"}
+        return {**settings, "PYTHONPATH": str(ROOT)}  # this checkout, whichever is installed
 
     def client_environment(self) -> dict[str, str]:
         """What README tells a person at the desk to export."""
