@@ -166,10 +166,8 @@ def simulated_table(a) -> str:
             found = course(a, pairs, gpus)
             times = (pairs / stage.rate, found.seconds, found.tail)
             repeated = f"{often.repeated * int(a.batch_rows):,}"
-            rows.append(
-                [power(pairs), str(gpus), *map(time, times), str(found.failures), time(often.seconds)]
-                + [str(often.failures), repeated]
-            )
+            begun = [power(pairs), str(gpus), *map(time, times), str(found.failures)]
+            rows.append([*begun, time(often.seconds), str(often.failures), repeated])
     head = ["pairs", "GPUs", "at full rate", "simulated", "end", "failures"]
     return table([*head, "a node fails every 20 h", "failures", "pairs repeated"], rows)
 

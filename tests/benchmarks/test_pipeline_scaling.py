@@ -96,17 +96,17 @@ def test_work_without_failures_is_shared_evenly(load):
     assert course == simulation.Course(11.0, 2.0, 10, 0, 0)
 
 
-@pytest.mark.parametrize("pieces", [1, 500, 60_000])
+@pytest.mark.parametrize("pieces", [1, 5_000, 60_000])
 def test_every_piece_is_done_however_often_nodes_fail(load, pieces):
     simulation = load("simulation")
     work = simulation.Work(pieces, 10.0, 16, 8, 5.0)
     calm, stormy = (simulation.simulate(work, mean, 50.0, 0.2) for mean in (math.inf, 500.0))
     assert calm.done == stormy.done == pieces
     assert calm.repeated == 0
-    assert stormy.seconds >= calm.seconds
-    if pieces > 1:
+    if pieces > 500:
         assert stormy.failures
         assert stormy.repeated
+        assert stormy.seconds > calm.seconds
 
 
 def test_a_lost_piece_is_taken_by_an_idle_worker(load):
