@@ -39,6 +39,8 @@ def requests(a, pairs: int) -> dict[str, float]:
 def traffic(a, pairs: int, workers: int) -> dict[str, float]:
     """Return bytes that travel, from the store unless said otherwise."""
     texts = a.index_row_bytes + a.caption_row_bytes + a.embedding_row_bytes
+    trained, cached = a.train_share * pairs, a.cache_bytes / a.pair_memory
+    crops, missed = max(a.paper_crops, trained), max(0.0, 1 - cached / trained)
     ring = 2 * (nodes(a, workers) - 1) * GRADIENTS
     return {
         "index": pairs * a.pair_bytes,
@@ -46,8 +48,8 @@ def traffic(a, pairs: int, workers: int) -> dict[str, float]:
         "captions: footers of the index": shards(a, pairs) * footer(a, pairs),
         "captions: pixels to engines elsewhere": pairs * a.image_tokens * PIXEL_BYTES,
         "a training: index and texts": workers * pairs * texts,
-        "a training: images": max(a.paper_crops, a.train_share * pairs) * a.pair_bytes,
-        "teacher: gradients between nodes": max(a.paper_crops, a.train_share * pairs) / 32 * ring,
+        "a training: images": (missed * crops + workers * min(cached, trained)) * a.pair_bytes,
+        "teacher: gradients between nodes": crops / 32 * ring,
     }
 
 
