@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from pipeline_model import caption, footer, index, link, nodes, relisting, shards
-from pipeline_training import DAY, crop_rate, serving, training
+from pipeline_training import DAY, serving, training
 
 from dtpf.core.models import PRESETS
 from dtpf.training.teacher_outputs.shards import SHARD_CROPS, bytes_per_crop
@@ -62,12 +62,6 @@ def limits(a) -> Iterator[tuple[str, float, str]]:
     yield (
         "training: index and texts in every worker",
         a.node_memory / (per_node * a.worker_memory_bytes),
-        "pairs",
-    )
-    crop = 1 / crop_rate("teacher", 1)
-    yield (
-        "training: drawing a crop takes as long as the teacher's step for it",
-        crop / a.draw_seconds / a.train_share,
         "pairs",
     )
     for name in ("teacher", "student, live"):

@@ -5,7 +5,6 @@ otherwise; `pipeline_scaling.py --measure` keeps the values.
 """
 
 import json
-import os
 import re
 import tempfile
 import time
@@ -27,14 +26,13 @@ from dtpf.caption.vlm.collecting import Collector
 from dtpf.caption.vlm.prompts import read_prompt
 from dtpf.caption.vlm.questions import scale
 from dtpf.core.records import EMBEDDING_SCHEMA, TEXT_DIM, Pair
-from dtpf.core.storage.store import Store, _s3_client
+from dtpf.core.storage.store import Store
 from dtpf.core.storage.uri import read_bytes
-from dtpf.data.dataset import draw
 from dtpf.data.images import encode_png
 from dtpf.data.index import DataConfig, build_index
 from dtpf.pipeline.stages import INDEX_ROWS
 
-DRAWN, LINKS = 1_000_000, 20
+LINKS = 20
 PROMPT = read_prompt("infrared_visible", "1")
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = " ".join(page.read_text() for page in sorted(DOCS.glob("*.md")))
@@ -52,7 +50,6 @@ def measure(images: Path | None) -> dict[str, float]:
             **index_values(Path(folder)),
             **caption_values(Path(folder)),
             **memory_values(),
-            **call_values(),
         }
         if images:
             found |= image_values(images, Path(folder))
@@ -115,16 +112,6 @@ def answer_row(shard: Shard, place: int, rng: np.random.Generator) -> dict:
     text = json.dumps(dict(zip(("visible", "infrared"), sides, strict=True)))
     row = {"shard": shard.number, "rows": len(shard), "place": place, "text": text, "tokens": 90}
     return {**row, "pair_id": f"{shard.start + place:09d}", "ready": "", "fatal": "", "error": ""}
-
-
-def call_values() -> dict[str, float]:
-    """Return times of single calls."""
-    os.environ.setdefault("AWS_ACCESS_KEY_ID", "none")
-    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "none")
-    return {
-        "draw_seconds": median_seconds(lambda: draw(0, DRAWN, 0)) / DRAWN,
-        "s3_client_seconds": median_seconds(_s3_client),
-    }
 
 
 def image_values(images: Path, folder: Path) -> dict[str, float]:

@@ -123,7 +123,7 @@ def caption(a, pairs: int, gpus: int, model: str) -> Stage:
     shard = row_groups(a, pairs) * a.index_footer_seconds
     prepare = (a.decode_seconds + a.scale_seconds + shard / a.shard_rows) / a.core_speed
     waits = 2 * a.image_requests * a.get_seconds
-    publish = (a.s3_client_seconds / a.core_speed + a.put_seconds + a.get_seconds) / a.shard_rows
+    publish = (a.put_seconds + a.get_seconds) / a.shard_rows
     rates = {
         "GPU": gpus / gpu_caption_seconds(a, model),
         "question processes": gpus / (prepare + waits),
@@ -154,7 +154,7 @@ def statistics(a, pairs: int, gpus: int) -> Stage:
 
 def embed(a, pairs: int, gpus: int) -> Stage:
     """Return embeddings by CLIP, an actor a GPU, and the count of failures that follows."""
-    waits = (a.shard_requests * a.get_seconds + a.s3_client_seconds) / a.shard_rows
+    waits = a.shard_requests * a.get_seconds / a.shard_rows
     rates = {
         "GPU": gpus / (1 / a.clip_rate + waits),
         "store requests": min(a.store_gets / a.shard_requests, a.store_puts) * a.shard_rows,

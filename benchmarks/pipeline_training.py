@@ -40,7 +40,6 @@ def training(a, pairs: int, gpus: int, name: str) -> Stage:
     texts = a.index_row_bytes + a.caption_row_bytes + a.embedding_row_bytes
     rates = {
         "GPU": crop_rate(name, gpus),
-        "drawing crops": workers * a.core_speed / (a.draw_seconds * trained),
         "feed reading": workers / max(missed * read, 1e-9),
         "store bandwidth": a.store_bandwidth / max(missed * a.pair_bytes, 1e-9),
     }

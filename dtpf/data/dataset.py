@@ -7,10 +7,12 @@ crops, and a resumed run goes on exactly where it stopped.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dtpf.core.ops.padding import reflect_pad_to_size
@@ -123,7 +125,12 @@ def draw(position: int, count: int, seed: int) -> int:
     Every pair occurs once in each epoch of `count` positions, in an order of that epoch.
     """
     epoch, place = divmod(position, count)
-    return int(np.random.default_rng((seed, epoch)).permutation(count)[place])
+    return int(_order(seed, epoch, count)[place])
+
+
+@lru_cache(maxsize=2)  # a batch may lie across two epochs
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(count)
 
 
 def training_crops(

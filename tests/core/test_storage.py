@@ -16,7 +16,7 @@ from dtpf.core.storage import store as store_module
 from dtpf.core.storage.keys import stage_keys
 from dtpf.core.storage.patience import StorageAway
 from dtpf.core.storage.receipts import Receipt, environment, read_receipt, utc_now, write_receipt
-from dtpf.core.storage.store import Store
+from dtpf.core.storage.store import Store, _s3_client
 from dtpf.core.storage.uri import join_uri, local_path, normalise_uri, read_bytes
 
 
@@ -192,6 +192,16 @@ def test_refused_keys_name_the_variable(s3_store, monkeypatch, variable):
     monkeypatch.setenv(variable, "wrong")
     with pytest.raises(UserError, match=variable):
         Store(s3_store).check_writable()
+
+
+def test_a_client_is_made_once_for_its_settings(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    client = _s3_client()
+    assert _s3_client() is client
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "c")
+    assert _s3_client() is not client
 
 
 @pytest.mark.s3

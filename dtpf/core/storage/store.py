@@ -4,7 +4,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, Concatenate, ParamSpec
 
 import boto3
@@ -19,6 +19,13 @@ from dtpf.core.storage.patience import Result, patiently
 from dtpf.core.storage.uri import join_uri, normalise_uri, resolve, s3_settings, storage_errors
 
 Params = ParamSpec("Params")
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+)
 
 
 def _patient(
@@ -247,7 +254,13 @@ def _check_bucket(uri: str) -> None:
 
 
 def _s3_client() -> Any:
-    endpoint, region = s3_settings()
+    """Return the client of the present settings; making one takes a good part of a second."""
+    return _client_of(s3_settings(), tuple(os.environ.get(name) for name in _CREDENTIALS))
+
+
+@lru_cache(maxsize=8)
+def _client_of(settings: tuple[str, str], credentials: tuple[str | None, ...]) -> Any:
+    endpoint, region = settings
     # A session of its own: the default one would keep the first credentials it ever saw.
     session = boto3.session.Session()
     return session.client("s3", endpoint_url=endpoint or None, region_name=region)
