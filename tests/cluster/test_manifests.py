@@ -232,15 +232,6 @@ def test_the_endpoint_fits_its_cluster():
     assert container["readinessProbe"]["httpGet"] == {"path": "/-/healthz", "port": 8000}
 
 
-def test_quotas_hold_what_a_tenant_starts():
-    quotas = {d["metadata"]["namespace"]: d for d in of_kind("ResourceQuota")}
-    assert len(quotas) == 2
-    (job,) = of_kind("RayJob")
-    (workers,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
-    wanted = workers["replicas"] * int(limits(workers)["nvidia.com/gpu"])
-    assert int(quotas["dtpf-vision"]["spec"]["hard"]["requests.nvidia.com/gpu"]) >= wanted
-
-
 def test_readme_tells_what_to_edit():
     """Every placeholder that must be changed stands in a file that the README names."""
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
