@@ -16,7 +16,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from tests.cluster.manifests import ROOT
 
 FILE = ROOT / "cluster" / "ray_up.yaml"
-IN_IMAGE = PurePosixPath("/opt/dtpf")
+IN_IMAGE, HOME = PurePosixPath("/opt/dtpf"), "/home/dtpf"
 # Stands in for the host: its addresses, and for Python, which shows what it was given.
 HOST = """
 hostname() { echo '172.17.0.1 10.0.0.7 192.168.5.5 '; }
@@ -32,7 +32,7 @@ def config() -> dict:
 
 def arguments(commands: list[str]) -> list[str]:
     """What the last command gives to Python once the container's shell has read it."""
-    environment = {"PATH": os.environ["PATH"], "RAY_HEAD_IP": "10.0.0.1", "HOME": "/home/dtpf"}
+    environment = {"PATH": os.environ["PATH"], "RAY_HEAD_IP": "10.0.0.1", "HOME": HOME}
     return subprocess.check_output(
         ["bash", "-c", HOST + commands[-1]], text=True, env=environment
     ).splitlines()
@@ -72,7 +72,7 @@ def test_commands_are_those_of_the_node_starter(config, role, monkeypatch):
     assert options.address == "10.0.0.7"
     assert options.block is False
     if role == "head":
-        assert options.autoscaling_config == "/home/dtpf/ray_bootstrap_config.yaml"
+        assert options.autoscaling_config == f"{HOME}/ray_bootstrap_config.yaml"
         assert options.dashboard_host == "127.0.0.1"
     else:
         assert options.head == f"10.0.0.1:{node.GCS_PORT}"
@@ -82,7 +82,7 @@ def test_commands_are_those_of_the_node_starter(config, role, monkeypatch):
 def test_paths_in_commands_are_mounted(config, role):
     given = dict(pairs(arguments(config[f"{role}_start_ray_commands"])))
     ((folder, _),) = config["file_mounts"].items()
-    assert given["--token-file"] == f"{folder.replace('~', '/home/dtpf')}/token"
+    assert given["--token-file"] == f"{folder.replace('~', HOME)}/token"
     volumes = [option for option in config["docker"]["run_options"] if "--volume=" in option]
     assert [volume.rpartition(":")[2] for volume in volumes] == [given["--data-dir"]]
 
@@ -107,7 +107,7 @@ def test_docker_line_has_no_secret_and_no_privilege(config):
         docker["container_name"],
         docker["run_options"],
         config["cluster_name"],
-        "/home/dtpf",
+        HOME,
         "docker",
     )
     assert "--cap-drop=ALL" in line
