@@ -294,3 +294,20 @@ def _source_digest() -> str:
             if path.suffix in (".py", ".html", ".css", ".js"):
                 digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """Return the application that `serve deploy` and RayService name in their file.
+
+    Host, port and route prefix are then what that file says, not these settings.
+
+    Args:
+        args: `store`, the URI of the store, and fields of `ServeConfig`.
+    """
+    source = "serve config, args"
+    settings = dict(args)
+    store_uri = settings.pop("store", None)
+    if not isinstance(store_uri, str) or not store_uri:
+        raise UserError(f"{source}: store: name the store, such as s3://bucket/prefix")
+    config = ServeConfig.parse(settings, source)
+    return application(config, [read_current(store_uri, name) for name in config.names], store_uri)
