@@ -12,6 +12,7 @@ import argparse
 import ipaddress
 import json
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,9 +44,9 @@ def command(options: argparse.Namespace) -> list[str]:
     """Return the `ray start` command of this host.
 
     Raises:
-        ClusterError: an address that is not this host's, a quota that cannot be read.
+        ClusterError: an address that is not this host's or none, a quota that cannot be read.
     """
-    found = {"node-ip-address": _own_address(options.address), **PORTS}
+    found = {"node-ip-address": _address(options), **PORTS}
     if options.role == "head":
         found |= {
             "port": options.port,
@@ -100,8 +101,6 @@ def environment(options: argparse.Namespace) -> dict[str, str]:
         **_encryption(options.tls_dir),
     }
     if options.interface:
-        if options.interface not in psutil.net_if_addrs():
-            raise ClusterError(f"--interface {options.interface}: this host has no such interface")
         found |= {"NCCL_SOCKET_IFNAME": options.interface, "GLOO_SOCKET_IFNAME": options.interface}
     found.pop("RAY_ADDRESS", None)
     return found
@@ -111,9 +110,10 @@ def _access(options: argparse.Namespace) -> dict[str, str]:
     if options.token_file is not None:
         _check_private(options.token_file, "--token-file")
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(options.token_file)}
-    if not ipaddress.ip_address(options.address).is_loopback:
+    address = _address(options)
+    if not ipaddress.ip_address(address).is_loopback:
         raise ClusterError(
-            f"--address {options.address} can be reached by others, who could run any code here: "
+            f"{address} can be reached by others, who could run any code here: "
             "name the cluster's token with --token-file (make one: openssl rand -hex 32)"
         )
     return {"RAY_AUTH_MODE": "disabled"}
@@ -143,16 +143,27 @@ def _check_private(file: Path, option: str) -> None:
         raise ClusterError(f"{option} {file}: others may read it; chmod 600 {file}")
 
 
-def _own_address(address: str) -> str:
-    """Ray takes any address and then waits for itself for ever."""
-    own = {entry.address for entries in psutil.net_if_addrs().values() for entry in entries}
+def _address(options: argparse.Namespace) -> str:
+    """Return this host's address, by default that of `--interface`.
+
+    It must be the host's own: Ray takes any, and then waits for itself for ever.
+    """
+    cards = {
+        card: [entry.address for entry in entries if entry.family == socket.AF_INET]
+        for card, entries in psutil.net_if_addrs().items()
+    }
+    if options.interface and not cards.get(options.interface):
+        raise ClusterError(
+            f"--interface {options.interface}: this host has no such interface with an address; "
+            f"it has {', '.join(card for card, found in sorted(cards.items()) if found)}"
+        )
+    if options.address is None and not options.interface:
+        raise ClusterError("name this host's --address, or the --interface that has it")
+    own = sorted(address for found in cards.values() for address in found)
+    address = str(options.address or cards[options.interface][0])
     if address not in own:
-        raise ClusterError(f"--address {address}: not an address of this host ({_some(own)})")
+        raise ClusterError(f"--address {address}: not an address of this host ({', '.join(own)})")
     return address
-
-
-def _some(addresses: set[str]) -> str:
-    return ", ".join(sorted(a for a in addresses if a.count(".") == 3))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -171,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_common(role: argparse.ArgumentParser) -> None:
-    role.add_argument("--address", required=True, help="of this host, in the cluster's network")
+    role.add_argument("--address", help="of this host, IPv4; default: that of --interface")
     role.add_argument("--interface", help="network card of NCCL and Gloo, such as eno1")
     role.add_argument("--token-file", type=Path, help="the same on every host, mode 600")
     role.add_argument("--tls-dir", type=Path, help="ca.crt, node.crt, node.key: encrypts gRPC")

@@ -1,10 +1,12 @@
 """How a host of a cluster starts Ray: what it refuses, and which command and settings it takes."""
 
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
 import node
+import psutil
 import pytest
 from processes import ClusterError
 
@@ -17,6 +19,15 @@ def token(tmp_path) -> Path:
     file.touch(0o600)
     file.write_text("0123456789abcdef")
     return file
+
+
+@pytest.fixture
+def outside(monkeypatch) -> str:
+    """An address of this host that others reach: machines that run tests may have none."""
+    cards = {name: list(entries) for name, entries in psutil.net_if_addrs().items()}
+    entry = cards["lo"][0]._replace(family=socket.AF_INET, address=OUTSIDE)
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: {**cards, "eno77": [entry]})
+    return OUTSIDE
 
 
 def parsed(*arguments: str):
@@ -55,9 +66,9 @@ def test_an_address_of_another_host_is_refused():
         node.command(parsed("head", "--address", OUTSIDE))
 
 
-def test_nothing_that_others_reach_starts_without_a_token():
+def test_nothing_that_others_reach_starts_without_a_token(outside):
     with pytest.raises(ClusterError, match="--token-file"):
-        node.environment(parsed("head", "--address", OUTSIDE))
+        node.environment(parsed("head", "--address", outside))
     assert node.environment(parsed("head", "--address", LOOPBACK))["RAY_AUTH_MODE"] == "disabled"
 
 
@@ -93,8 +104,14 @@ def test_settings_of_the_host_win_over_ours(monkeypatch):
 def test_the_interface_must_exist():
     settings = node.environment(parsed("head", "--address", LOOPBACK, "--interface", "lo"))
     assert settings["NCCL_SOCKET_IFNAME"] == settings["GLOO_SOCKET_IFNAME"] == "lo"
-    with pytest.raises(ClusterError, match="no such interface"):
-        node.environment(parsed("head", "--address", LOOPBACK, "--interface", "eno77"))
+    with pytest.raises(ClusterError, match=r"no such interface.* lo"):
+        node.command(parsed("head", "--interface", "eno77"))
+
+
+def test_the_address_is_by_default_that_of_the_interface():
+    assert f"--node-ip-address={LOOPBACK}" in node.command(parsed("head", "--interface", "lo"))
+    with pytest.raises(ClusterError, match="--interface that has it"):
+        node.command(parsed("head"))
 
 
 def test_encryption_wants_all_its_files(tmp_path):
