@@ -126,7 +126,7 @@ def check_cluster(options: Options) -> dict[str, list[Finding]]:
     doctors = {_name(node): _doctor(node, options, len(nodes) > 1) for node in nodes}
     try:
         awake, asleep = _awake(doctors)
-        whole = _check_whole(awake, options) if awake else []
+        whole = guarded("cluster", lambda: _check_whole(awake, options)) if awake else []
         reports = {name: doctor.findings.remote() for name, doctor in awake.items()}
         places = {name: _answer(reports[name]) for name in awake}
     finally:
