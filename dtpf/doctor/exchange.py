@@ -73,7 +73,7 @@ def run_member(member: Member, store: dist.Store, report: Report, copy: Copy = t
         torch.cuda.set_device(device)
     for pair in own_pairs(member.rank, member.world):
         try:
-            with _group(member, store, pair):
+            with _group(member, store, pair, "-".join(map(str, pair))):
                 _compare_copies(pair, device, report, copy)
                 report(_sum("pair sum", pair, device))
         except RuntimeError as error:  # of torch.distributed, time-outs among them
@@ -82,7 +82,7 @@ def run_member(member: Member, store: dist.Store, report: Report, copy: Copy = t
             return
     everyone = tuple(range(member.world))
     try:
-        with _group(member, store, everyone):
+        with _group(member, store, everyone, "all"):  # of two, not the pair's name again
             report(_sum("sum", everyone, device))
     except RuntimeError as error:
         report({"kind": "error", "pair": [], "detail": str(error).strip().splitlines()[0][:200]})
@@ -112,10 +112,10 @@ def direct_copies(
 
 
 @contextmanager
-def _group(member: Member, store: dist.Store, ranks: Sequence[int]) -> Iterator[None]:
+def _group(member: Member, store: dist.Store, ranks: Sequence[int], name: str) -> Iterator[None]:
     dist.init_process_group(
         member.backend,
-        store=dist.PrefixStore("-".join(map(str, ranks)) + f"of{member.world}", store),
+        store=dist.PrefixStore(name, store),
         rank=ranks.index(member.rank),
         world_size=len(ranks),
         timeout=timedelta(seconds=member.seconds),

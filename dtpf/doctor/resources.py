@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+
 from dtpf.doctor.findings import Finding, failed, passed, warned
 
 GIB = 2**30
