@@ -21,9 +21,15 @@ import os, sys
 from ray.cluster_utils import Cluster
 small = {"num_cpus": 2, "object_store_memory": 100 * 2**20}
 head = {"include_dashboard": True, "dashboard_port": int(sys.argv[1]), "temp_dir": sys.argv[2]}
-cluster = Cluster(initialize_head=True, head_node_args=small | head)
-os.environ["NCCL_DEBUG"] = "INFO"
-cluster.add_node(**small)
+for attempt in range(3):  # Ray gives a node 30 s to start, which a busy machine may exceed
+    os.environ.pop("NCCL_DEBUG", None)
+    cluster = Cluster(initialize_head=True, head_node_args=small | head)
+    try:
+        os.environ["NCCL_DEBUG"] = "INFO"
+        cluster.add_node(**small)
+        break
+    except Exception:
+        cluster.shutdown()
 print(cluster.address, flush=True)
 sys.stdin.read()
 cluster.shutdown()

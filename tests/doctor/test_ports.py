@@ -62,8 +62,8 @@ def test_rays_own_port_passes(port):
     assert (found.status, found.found) == ("pass", "Ray's own")
 
 
-def test_a_user_called_ray_is_not_ray(port):
-    with process_at(port, "/home/ray/server.py"):
+def test_a_folder_called_ray_is_not_ray(port):
+    with process_at(port, "/srv/ray/server.py"):
         assert check_port(port, "GCS", "--port").status == "fail"
 
 
