@@ -228,3 +228,28 @@ def token(
     secret = change_tokens(file, name, limits, rotate, remove)
     if secret is not None:
         print(secret)
+
+
+@app.command()
+def doctor(
+    store: Annotated[
+        str | None,
+        typer.Option(help="Root of results, path or s3://...; without: not looked at."),
+    ] = None,
+    temp: Annotated[
+        str | None, typer.Option(help="Folder of Ray's --temp-dir; default: where Ray puts it.")
+    ] = None,
+    exchange: Annotated[
+        bool, typer.Option("--exchange/--no-exchange", help="Compare copies between all devices.")
+    ] = True,
+    seconds: Annotated[float, typer.Option(min=1, help="A copy may take at most.")] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Look whether this machine is fit for a run; exit code 1 if something is not.
+
+    For all nodes of a cluster: ray job submit -- python jobs/doctor.py. See docs/doctor.md.
+    """
+    from dtpf.cli.diagnosing import look
+
+    if look(store, temp, exchange, seconds, as_json):
+        raise typer.Exit(1)

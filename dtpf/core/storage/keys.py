@@ -119,3 +119,8 @@ def history_key(name: str) -> str:
 def evaluations_prefix(dataset: str) -> str:
     """Files of an evaluation of any methods, outside a pipeline."""
     return f"evaluations/{dataset}"
+
+
+def probe_prefix(name: str) -> str:
+    """Objects of one run of `dtpf doctor`, which deletes them at its end."""
+    return f"doctor-{name}"
