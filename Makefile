@@ -1,6 +1,7 @@
 # make demo   set up, start a local Ray cluster, run the main job on it, leave the endpoint up
 # make test   set up, lint, check types and import contracts, run all tests
 # make test-vllm   the captioner against the real vLLM engine on CPUs, in an environment of its own
+# make doctor  is this machine fit for a run?  ARGS="--store s3://bucket/prefix"
 # make stop   end the cluster and the endpoint that `make demo` left, by pid
 #
 # ARGS goes to the job:  make demo ARGS="--data /path/to/pairs --store s3://bucket/prefix"
@@ -13,7 +14,7 @@ ARGS ?=
 DASHBOARD_PORT ?= 8265
 PYTEST_ARGS ?=
 
-.PHONY: demo test test-long test-vllm vllm-env stop up submit env s3 lint install clean
+.PHONY: demo test test-long test-vllm vllm-env doctor stop up submit env s3 lint install clean
 
 demo: up submit
 
@@ -22,6 +23,9 @@ up: $(VENV)/.installed-run
 
 submit:
 	@$(BIN)/python cluster/local.py submit -- python jobs/pipeline.py $(ARGS)
+
+doctor: $(VENV)/.installed-run
+	@$(BIN)/dtpf doctor $(ARGS)
 
 stop:
 	@test ! -x $(BIN)/python || { $(BIN)/python cluster/local.py down; $(BIN)/python cluster/local_s3.py down; }
