@@ -8,12 +8,8 @@ replicas load the new model beside the old one.
 import asyncio
 import functools
 import hashlib
-import json
 import logging
 import math
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -32,9 +28,9 @@ from dtpf.on_ray import quota
 from dtpf.serving import journal
 from dtpf.serving.address import check_free, endpoint_url
 from dtpf.serving.app import create_app
-from dtpf.serving.client import TOKEN_VARIABLE, auth_headers
 from dtpf.serving.config import ServeConfig
 from dtpf.serving.predictor import Predictor
+from dtpf.serving.proxy import check_route, check_same_address, confirm
 from dtpf.serving.service import make_service
 from dtpf.serving.watch import CurrentModel, Watcher, read_current
 
@@ -42,7 +38,6 @@ DEPLOYMENT = "fusion"
 
 # The replica's own deadline comes first, so that clients get its problem document.
 _PROXY_GRACE_S = 5.0
-_SWAP_TIMEOUT_S = 60.0
 _logger = logging.getLogger(__name__)
 
 
@@ -128,7 +123,7 @@ def deploy(config: ServeConfig, store_uri: str) -> str:
     )
     url = endpoint_url(config)
     for model in models:
-        _confirm(url, model)
+        confirm(url, model)
     return url
 
 
@@ -140,8 +135,8 @@ def check_address(config: ServeConfig) -> None:
             application answers at this route.
     """
     if serve.status().proxies:
-        _check_same_address(config)
-        _check_route(config)
+        check_same_address(config)
+        check_route(config)
     else:
         check_free(config.host, config.port)
 
@@ -182,58 +177,6 @@ def _start(config: ServeConfig) -> None:
 
 def _longest_answer_s(config: ServeConfig) -> float:
     return max(config.request_timeout_s, config.archive_timeout_s)
-
-
-def _check_same_address(config: ServeConfig) -> None:
-    root = endpoint_url(config.model_copy(update={"route_prefix": "/"}))
-    if _get(f"{root}/-/healthz") != b"success":
-        raise UserError(
-            f"{config.host}:{config.port}: Ray Serve runs already, at another address; "
-            "use that one, or end it with `serve shutdown` first"
-        )
-
-
-def _check_route(config: ServeConfig) -> None:
-    """Applications share one proxy, and Serve gives a route to whoever came first."""
-    root = endpoint_url(config.model_copy(update={"route_prefix": "/"}))
-    routes: dict[str, str] = json.loads(_get(f"{root}/-/routes") or b"{}")
-    owner = routes.get(config.route_prefix, config.application)
-    if owner != config.application:
-        raise UserError(
-            f"serve.route_prefix {config.route_prefix}: application {owner} answers there already; "
-            f"choose another, such as --set serve.route_prefix=/{config.application}, or take its "
-            f"place with --set serve.application={owner}"
-        )
-
-
-def _confirm(url: str, model: CurrentModel) -> None:
-    """Wait until the endpoint says that it serves `model`."""
-    deadline = time.monotonic() + _SWAP_TIMEOUT_S
-    while time.monotonic() < deadline:
-        served = json.loads(_get(f"{url}/v1/models/{model.name}") or b"{}")
-        if (served.get("uri"), served.get("sha256")) == (model.uri, model.sha256):
-            return
-        time.sleep(0.2)
-    raise UserError(
-        f"{url}: still serves version {served.get('version')}, not {model.version}; "
-        "the log of the replica (`ray logs`) says why it refused"
-    )
-
-
-def _get(url: str) -> bytes | None:
-    """Return what a URL answers, None if it does not."""
-    try:
-        request = urllib.request.Request(url, headers=auth_headers())
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return bytes(answer.read())
-    except urllib.error.HTTPError as error:
-        if error.code == 401:
-            raise UserError(
-                f"{url}: wants a token; set {TOKEN_VARIABLE} to one of its tokens file"
-            ) from None
-        return None
-    except OSError:
-        return None
 
 
 def application(
