@@ -15,6 +15,7 @@ DATASOURCE = {"type": "prometheus", "uid": "dtpf-prometheus"}
 HEIGHT, COLUMNS = 7, 24
 
 _CHOSEN = '{pipeline=~"$pipeline"}'
+_WHOLE_LOSS = _CHOSEN.replace("}", ',term="loss"}')
 _APP = '{application="dtpf",route!~"/-/.*"}'
 
 
@@ -68,19 +69,9 @@ class Panel:
         }
 
 
-def _latest(metric: str, *labels: str) -> str:
+def _latest(metric: str, label: str = "stage", chosen: str = _CHOSEN) -> str:
     """Return a metric of the chosen pipelines without the labels that Ray adds."""
-    return f"max by (pipeline, {', '.join(labels)}) (ray_dtpf_{metric}{_CHOSEN})"
-
-
-def _training(metric: str, more: str = "") -> str:
-    """Return a metric of trainings that go on: Ray shows old values as long as a driver lives."""
-    chosen = f'{{pipeline=~"$pipeline"{more}}}'
-    running = f"(ray_dtpf_stage_running{_CHOSEN} == 1)"
-    return (
-        f"max by (pipeline, stage) (ray_dtpf_training_{metric}{chosen} "
-        f"and on (pipeline, stage) {running})"
-    )
+    return f"max by (pipeline, {label}) (ray_dtpf_{metric}{chosen})"
 
 
 def _share(part: str, whole: str) -> str:
@@ -104,7 +95,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Running stage",
             "The stage that each pipeline is in.",
             "none",
-            ((f"{_latest('stage_running', 'stage')} == 1", _STAGE),),
+            ((f"{_latest('stage_running')} == 1", _STAGE),),
             now=True,
             top=1,
         ),
@@ -112,7 +103,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Progress of stages",
             "Share of a stage's pairs, steps or trials that is done.",
             "percentunit",
-            ((_latest("stage_progress", "stage"), _STAGE),),
+            ((_latest("stage_progress"), _STAGE),),
             now=True,
             top=1,
         ),
@@ -120,7 +111,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Time of complete stages",
             "Wall time by the receipts, those of earlier runs too.",
             "s",
-            ((_latest("stage_seconds", "stage"), _STAGE),),
+            ((_latest("stage_seconds"), _STAGE),),
             now=True,
         ),
     ),
@@ -129,7 +120,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Pairs captioned per second",
             "By outcome; a pair that the model is asked about again counts again.",
             "cps",
-            ((f"sum by (pipeline, status) (rate({_PAIRS}[$__rate_interval]))", "{{status}}"),),
+            (
+                (
+                    f"sum by (pipeline, status) (rate({_PAIRS}[$__rate_interval]))",
+                    "{{status}} of {{pipeline}}",
+                ),
+            ),
             width=16,
         ),
         Panel(
@@ -145,31 +141,48 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Loss",
             "Of the latest step; single batches differ, the slope counts.",
             "none",
-            ((_training("loss", ',term="loss"'), _STAGE),),
+            ((_latest("training_loss", chosen=_WHOLE_LOSS), _STAGE),),
         ),
         Panel(
             "Learning rate",
             "Warm-up, then cosine.",
             "none",
-            ((_training("learning_rate"), _STAGE),),
+            ((_latest("training_learning_rate"), _STAGE),),
         ),
-        Panel("Gradient norm", "Before clipping.", "none", ((_training("gradient_norm"), _STAGE),)),
-        Panel("Step time", "Wall time of a step.", "s", ((_training("step_seconds"), _STAGE),)),
+        Panel(
+            "Gradient norm",
+            "Before clipping.",
+            "none",
+            ((_latest("training_gradient_norm"), _STAGE),),
+        ),
+        Panel(
+            "Step time",
+            "Wall time of a step.",
+            "s",
+            ((_latest("training_step_seconds"), _STAGE),),
+            width=6,
+        ),
         Panel(
             "Waiting for data",
             "Share of a step in which the device waited for its batch.",
             "percentunit",
-            ((_training("data_wait_share"), _STAGE),),
+            ((_latest("training_data_wait_share"), _STAGE),),
             top=1,
+            width=6,
         ),
         Panel(
             "Crops per second",
             "Of all workers together.",
             "cps",
-            (
-                (_training("crops_per_second"), _STAGE),
-                (_training("workers"), "workers, {{stage}} of {{pipeline}}"),
-            ),
+            ((_latest("training_crops_per_second"), _STAGE),),
+            width=6,
+        ),
+        Panel(
+            "Workers",
+            "Processes that share the batch.",
+            "short",
+            ((_latest("training_workers"), _STAGE),),
+            width=6,
         ),
     ),
     "Search": (

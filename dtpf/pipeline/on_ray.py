@@ -5,7 +5,9 @@ port of the driver's node shows them with `ray_` before each name, until the dri
 `cluster/monitoring` has the dashboard, the alerts and a table of the names.
 """
 
+import atexit
 import logging
+import threading
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -39,6 +41,8 @@ METRICS: dict[str, tuple[type[Counter | Gauge], str, tuple[str, ...]]] = {
     "dtpf_trial_retention": (Gauge, "Share of the teacher's scores that a trial has", ("trial",)),
 }
 
+REPEAT_SECONDS = 5.0  # half of the time between two exports
+
 _logger = logging.getLogger(__name__)
 
 
@@ -71,20 +75,52 @@ def measured(engines: Engines, pipeline: str) -> Engines:
 
 
 class _Export:
-    """Hands values to Ray, which sends them on in a thread of its own every ten seconds."""
+    """Hands values to Ray, which sends them to the node every ten seconds.
+
+    Ray sends a gauge once for each time it is set. So a thread sets them all again, until they are
+    forgotten or the process ends.
+    """
 
     def __init__(self, pipeline: str) -> None:
         self._pipeline = pipeline
         self._metrics: dict[str, Any] = {}
+        self._gauges: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def set(self, name: str, value: float, /, **labels: str) -> None:
-        """Set a gauge."""
-        self._metric(name).set(float(value), {"pipeline": self._pipeline, **labels})
+        """Set a gauge; it keeps its value."""
+        with self._lock:
+            self._gauges[name, tuple(labels.items())] = float(value)
+            self._metric(name).set(float(value), {"pipeline": self._pipeline, **labels})
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._repeat, name="metrics", daemon=True)
+                self._thread.start()
+                atexit.register(self._end)  # before Ray, whose own hook is older
 
     def add(self, name: str, value: float, /, **labels: str) -> None:
         """Raise a counter; Ray takes no zero."""
         if value > 0:
             self._metric(name).inc(float(value), {"pipeline": self._pipeline, **labels})
+
+    def forget(self, prefix: str) -> None:
+        """Let the gauges go whose names begin so; after some seconds they are gone everywhere."""
+        with self._lock:
+            self._gauges = {
+                key: value for key, value in self._gauges.items() if not key[0].startswith(prefix)
+            }
+
+    def _repeat(self) -> None:
+        while not self._ended.wait(REPEAT_SECONDS):
+            with self._lock:
+                for (name, labels), value in self._gauges.items():
+                    self._metric(name).set(value, {"pipeline": self._pipeline, **dict(labels)})
+
+    def _end(self) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def _metric(self, name: str) -> Any:
         if name not in self._metrics:
@@ -104,6 +140,7 @@ class _Watch:
         self._stage = name
         self._export.set("dtpf_stage_running", receipt is None, stage=name)
         if receipt is not None:
+            self._export.forget("dtpf_training_")
             self._export.set("dtpf_stage_seconds", receipt.seconds, stage=name)
             for metric, value in receipt.metrics.items():
                 self._export.set("dtpf_stage_result", value, stage=name, name=metric)
