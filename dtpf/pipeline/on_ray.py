@@ -89,6 +89,9 @@ class _Export:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Export, (self._pipeline,)  # Tune pickles its callbacks; the copies stay unused
+
     def set(self, name: str, value: float, /, **labels: str) -> None:
         """Set a gauge; it keeps its value."""
         with self._lock:

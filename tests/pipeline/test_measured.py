@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
+from ray import cloudpickle
 
 from dtpf.caption.runner import CaptionReport
+from dtpf.core.storage.receipts import Receipt
 from dtpf.core.storage.store import Store
 from dtpf.pipeline import on_ray
 from dtpf.pipeline.console import Console
@@ -22,6 +24,16 @@ from tests.small import small_config
 
 PIPELINE = "s3://bucket/prefix/runs/tiny"
 CONFIG = small_config()
+RECEIPT = Receipt(
+    stage="teacher",
+    fingerprint="f",
+    inputs={},
+    outputs={},
+    config={},
+    seconds=2.0,
+    finished="now",
+    environment={},
+)
 
 
 class Recorder:
@@ -98,10 +110,10 @@ def test_pairs_are_counted_from_what_was_there_and_told_on(recorder):
 
 def test_failures_told_late_and_a_second_pass(recorder):
     """A model's failures show when their shard closes; then some pairs are asked about again."""
-    news = [(0, 4, 0), (1, 4, 0), (3, 4, 0), (4, 4, 1), (0, 1, 0), (1, 1, 0)]
+    news = [(0, 6, 0), (3, 6, 0), (4, 6, 2), (6, 6, 2), (0, 2, 0), (2, 2, 0)]
     engines = measured(Engines(told(*news), refuse, refuse, None), PIPELINE)
     engines.caption("task", lambda *numbers: None)
-    assert recorder.of("dtpf_caption_pairs") == {("done",): 4.0, ("failed",): 1.0}
+    assert recorder.of("dtpf_caption_pairs") == {("done",): 6.0, ("failed",): 2.0}
 
 
 def test_steps_have_the_journals_rates_and_their_stage(recorder):
@@ -124,6 +136,10 @@ def test_steps_have_the_journals_rates_and_their_stage(recorder):
     for name, value in expected.items():
         assert recorder.of(f"dtpf_training_{name}") == {("teacher",): value}
     assert recorder.of("dtpf_stage_progress") == {("teacher",): 0.5}
+    (export,) = recorder.exports
+    assert [name for name, _ in export._gauges if "training" in name]
+    engines.on_stage("teacher", RECEIPT)
+    assert not [name for name, _ in export._gauges if "training" in name]
 
 
 def test_trials_are_counted_by_status_with_the_retention_of_each(recorder):
@@ -140,6 +156,15 @@ def test_trials_are_counted_by_status_with_the_retention_of_each(recorder):
     counts = {status: count for (status,), count in recorder.of("dtpf_trials").items()}
     assert counts == {"pending": 1, "running": 1, "finished": 1, "stopped": 0, "failed": 0}
     assert recorder.of("dtpf_stage_progress") == {("tune",): 0.25}
+
+
+def test_tune_can_pickle_what_it_calls(recorder):
+    """Tune writes its callbacks to a file before it starts; with an export that runs already."""
+    task = type("Task", (), {"config": CONFIG.tune})
+    engines = measured(Engines(refuse, refuse, told(([],)), None), PIPELINE)
+    engines.on_stage("tune", None)
+    (_, on_trials) = engines.search(task, lambda trials: None)
+    cloudpickle.loads(cloudpickle.dumps(on_trials))
 
 
 def test_stages_run_end_and_are_known_when_skipped(recorder, tmp_path):
