@@ -173,6 +173,7 @@ def _on_ray(plan: Plan, stages: Sequence[str]) -> Engines:
     join_cluster()
     from dtpf.caption.on_ray import caption_pairs
     from dtpf.evaluation.on_ray import evaluate_on_ray
+    from dtpf.pipeline.on_ray import measured
     from dtpf.serving.on_ray import check_address, deploy
     from dtpf.training.on_ray import train_on_ray
     from dtpf.training.teacher_outputs.on_ray import write_teacher_outputs_on_ray
@@ -180,7 +181,7 @@ def _on_ray(plan: Plan, stages: Sequence[str]) -> Engines:
 
     if "deploy" in stages:
         check_address(plan.config.serve)
-    return Engines(
+    engines = Engines(
         caption_pairs,
         train_on_ray,
         search_on_ray,
@@ -188,6 +189,7 @@ def _on_ray(plan: Plan, stages: Sequence[str]) -> Engines:
         evaluate_on_ray,
         write_teacher_outputs_on_ray,
     )
+    return measured(engines, f"{plan.store.uri}/runs/{plan.config.run}")
 
 
 def _summary(plan: Plan, receipts: dict[str, Receipt]) -> None:

@@ -20,7 +20,8 @@ from dtpf.core.records import Caption, Pair
 from dtpf.core.storage.keys import shard_key
 from dtpf.core.storage.patience import STORAGE_PATIENCE
 
-Progress = Callable[[int, int, int], None]  # pairs finished, pairs in all, failures seen so far
+# Pairs finished, pairs in all, failures seen so far. First told before the work: what was there.
+Progress = Callable[[int, int, int], None]
 
 _READERS = 8
 
@@ -118,12 +119,13 @@ def complete_shards(
     total = sum(map(len, shards))
     skipped = total - sum(map(len, pending))
     finished, reused, failed = skipped, 0, 0
+    tell = progress or (lambda finished, total, failed: None)
+    tell(finished, total, failed)
     for result in complete(pending):
         finished += result.rows
         reused += result.reused
         failed += result.failed
-        if progress:
-            progress(finished, total, failed)
+        tell(finished, total, failed)
     return CaptionReport(finished - skipped - reused, skipped, reused, count_failures(task, shards))
 
 

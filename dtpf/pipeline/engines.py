@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from dtpf.caption.runner import CaptionReport, Progress, caption_pairs
 from dtpf.caption.shards import CaptionTask
+from dtpf.core.storage.receipts import Receipt
 from dtpf.evaluation.score import Scoring, evaluate
 from dtpf.serving.config import ServeConfig
 from dtpf.training.config import ScalingConfig, TrainSpec
@@ -22,10 +23,15 @@ OutputWriting = Callable[[TrainSpec, ScalingConfig, OnCount], OutputsReport]
 Training = Callable[[TrainSpec, ScalingConfig, StepHook], TrainResult]
 Search = Callable[[SearchTask, OnTrials], list[Trial]]
 Deployment = Callable[[ServeConfig, str], str]
+StageHook = Callable[[str, Receipt | None], None]
 
 
 def _write_outputs(spec: TrainSpec, scaling: ScalingConfig, on_count: OnCount) -> OutputsReport:
     return write_teacher_outputs(spec, current_group(), on_count)
+
+
+def _unwatched(stage: str, receipt: Receipt | None) -> None:
+    """Tell nobody where the pipeline stands."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,8 @@ class Engines:
     """One function a stage.
 
     `deploy` takes settings and the store's URI, returns the endpoint's URL; None where a process
-    has nothing that outlives it.
+    has nothing that outlives it. `on_stage` is told of a stage when it begins, without a receipt,
+    and with its receipt once it is complete.
     """
 
     caption: Captioning
@@ -42,6 +49,7 @@ class Engines:
     deploy: Deployment | None
     score: Scoring = evaluate
     write_outputs: OutputWriting = _write_outputs
+    on_stage: StageHook = _unwatched
 
 
 def in_process() -> Engines:

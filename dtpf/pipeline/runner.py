@@ -57,11 +57,14 @@ def _run_stage(context: Context, name: str) -> Receipt:
     step = _step(plan, name)
     if step.receipt is not None and name not in ALWAYS:
         console.line(f"done before ({step.receipt.finished}), skipped: {step.keys.root}")
+        context.engines.on_stage(name, step.receipt)
         return step.receipt
+    context.engines.on_stage(name, None)
     started = time.monotonic()
     outcome = FUNCTIONS[name](context, step.keys)
     receipt = _receipt(plan, name, step.keys.digest, outcome, time.monotonic() - started)
     write_receipt(plan.store, step.keys, receipt)
+    context.engines.on_stage(name, receipt)
     console.line(f"done in {receipt.seconds:.0f} s")
     return receipt
 

@@ -55,20 +55,8 @@ class Journal:
                 prefix = f"{self._spec.root}/tensorboard"
                 self._book = Logbook(self._store, prefix, report.step)
             self._book.scalars("loss", report.losses, report.step)
-            self._book.scalars("train", self._rates(report), report.step)
+            self._book.scalars("train", step_rates(report, self._spec.train.batch), report.step)
         self._on_step(report)
-
-    def _rates(self, report: StepReport) -> dict[str, float]:
-        seconds = max(report.seconds, 1e-9)
-        return {
-            "learning_rate": report.learning_rate,
-            "gradient_norm": report.gradient_norm,
-            "step_seconds": report.seconds,
-            "crops_per_second": self._spec.train.batch / seconds,
-            "data_wait_share": report.waited / seconds,
-            "skipped": float(report.skipped is not None),
-            "workers": float(report.workers),
-        }
 
     def validate(self, step: int, network: FusionNet) -> None:
         """Score the network as it stands; keep it if it is the best so far."""
@@ -130,6 +118,20 @@ class Journal:
             "data_wait_share": round(waited, 4),
             "skipped": [report.step for report in self._reports if report.skipped is not None],
         }
+
+
+def step_rates(report: StepReport, batch: int) -> dict[str, float]:
+    """Return what is shown of a step beside its losses; `batch` is the crops of all workers."""
+    seconds = max(report.seconds, 1e-9)
+    return {
+        "learning_rate": report.learning_rate,
+        "gradient_norm": report.gradient_norm,
+        "step_seconds": report.seconds,
+        "crops_per_second": batch / seconds,
+        "data_wait_share": report.waited / seconds,
+        "skipped": float(report.skipped is not None),
+        "workers": float(report.workers),
+    }
 
 
 class BestNetwork:

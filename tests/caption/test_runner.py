@@ -120,7 +120,7 @@ def test_captions_every_pair_and_reports_progress(task, pairs):
     seen = []
     report = caption_pairs(task, progress=lambda *numbers: seen.append(numbers))
     assert report == CaptionReport(5, 0, 0, {"unreadable": 1})
-    assert seen == [(2, 5, 0), (4, 5, 1), (5, 5, 1)]
+    assert seen == [(0, 5, 0), (2, 5, 0), (4, 5, 1), (5, 5, 1)]
     texts = read_texts(task.store, task.captions, task.embeddings)
     assert set(texts) == {pair.pair_id for pair in pairs}
     for pair in pairs:

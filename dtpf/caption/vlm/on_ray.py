@@ -50,6 +50,8 @@ def _ask(task: CaptionTask, shards: Sequence[Shard], last: bool, progress: Progr
     collector = Collector(task, {shard.number: shard for shard in shards}, last)
     total = sum(map(len, shards))
     temperature = task.config.vlm.retry_temperature if last else 0.0
+    if progress:
+        progress(0, total, 0)
     with closing(answers(task, shards, temperature)) as rows:
         for row in rows:
             collector.add(row)
