@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -99,6 +99,9 @@ def map_tables(
         stall_timeout_s: seconds without an actor or progress after which the run ends.
         together: tables that share a task. The driver keeps something of every task until the
             end. Rows come when a task is done, and a lost actor's whole task is done again.
+
+    Raises:
+        UserError: the cluster has no room for the actors.
     """
     from ray.data import DataContext
 
@@ -111,7 +114,27 @@ def map_tables(
             num_cpus=num_cpus,
             num_gpus=num_gpus,
         )
-    yield from results.iter_rows()  # under the context that was current when it was made
+    with room_for({"CPU": num_cpus, "GPU": num_gpus, **quota()}, stall_timeout_s):
+        yield from results.iter_rows()  # under the context that was current when it was made
+
+
+@contextmanager
+def room_for(each: Mapping[str, float], seconds: int) -> Iterator[None]:
+    """Turn Ray Data's word that a pool got no actors into one that says what they ask for."""
+    try:
+        yield
+    except ray.exceptions.GetTimeoutError:
+        asked = {kind: amount for kind, amount in each.items() if amount}
+        free = {kind: ray.available_resources().get(kind, 0.0) for kind in asked}
+        raise UserError(
+            f"no room on the cluster within {seconds} s: an actor asks for {_amounts(asked)}; free "
+            f"are {_amounts(free)}, over all nodes. Wait for other jobs, ask for fewer or smaller "
+            "actors (`resources` in the stage's settings), or start nodes that have what is missing"
+        ) from None
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    return ", ".join(f"{amount:g} {kind}" for kind, amount in resources.items())
 
 
 def _grouped(tables: Sequence[pa.Table], size: int) -> list[pa.Table]:

@@ -47,6 +47,17 @@ def test_same_objects_as_in_one_process_and_lost_shards_alone_redone(pairs, tmp_
     assert caption_pairs(task) == CaptionReport(0, 7, 0, {"unreadable": 1})
 
 
+def test_actors_that_find_no_room_say_what_they_ask_for(pairs, tmp_path, monkeypatch):
+    monkeypatch.setenv("DTPF_QUOTA", "lab_a")
+    resources = CaptionResources(concurrency=2, num_cpus=0.5, stall_timeout_s=5)
+    config = CONFIG.model_copy(update={"resources": resources})
+    task = caption_task(Store(tmp_path / "store"), pairs, config)
+    with pytest.raises(UserError, match=r"asks for 0\.5 CPU, 1 lab_a; free are 8 CPU, 0 lab_a"):
+        caption_pairs(task)
+    monkeypatch.delenv("DTPF_QUOTA")
+    assert caption_pairs(task).done == 7
+
+
 @pytest.mark.parametrize("killing", [False, pytest.param(True, marks=pytest.mark.kill)])
 def test_many_shards_share_tasks_and_end_alike(pairs, tmp_path, monkeypatch, killing):
     """Seven shards in two tasks; whoever takes over a killed actor's task passes what is done."""

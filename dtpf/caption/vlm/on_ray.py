@@ -25,7 +25,7 @@ from dtpf.caption.vlm.drafts import Drafts
 from dtpf.caption.vlm.prompts import image_order, read_prompt, render
 from dtpf.caption.vlm.questions import Finishing, QuestionMaker, Request, sampling_params
 from dtpf.core.errors import UserError
-from dtpf.on_ray import quiet_data, quota, through_pool
+from dtpf.on_ray import quiet_data, quota, room_for, through_pool
 
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1"}
 
@@ -83,7 +83,10 @@ def answers(
             num_cpus=engine.stage_cpus,
         )
         rows = processor(questions)
-    yield from rows.iter_rows()
+    cpus = 0.0 if engine.num_gpus else engine.num_cpus
+    asked = {"CPU": cpus, "GPU": engine.num_gpus, **quota()}
+    with room_for(asked, engine.start_timeout_s):
+        yield from rows.iter_rows()
 
 
 def make_request(config: CaptionConfig, model: str, temperature: float) -> Request:
