@@ -62,7 +62,9 @@ def test_the_same_seed_gives_the_same_bits(spec):
     assert other.sha256 != first.sha256
 
 
-@pytest.mark.parametrize(("task", "killed_at"), [("teacher", 1), ("student", 3)])
+@pytest.mark.parametrize(
+    ("task", "killed_at"), [pytest.param("teacher", 1, marks=pytest.mark.long), ("student", 3)]
+)
 def test_a_killed_run_goes_on_to_the_same_bits(spec, task, killed_at):
     unbroken = changed(spec, root=f"{spec.root}-unbroken", checkpoint_every=2)
     broken = changed(spec, root=f"{spec.root}-broken", checkpoint_every=2)

@@ -85,6 +85,7 @@ def test_latency_is_measured_once_where_a_cap_or_the_cost_asks_for_it(prepared):
     assert search_in_process(task(prepared, "timed", cost="latency", **one)) == [timed]
 
 
+@pytest.mark.long
 @pytest.mark.ray
 @ray_cluster
 def test_a_budget_in_time_stops_trials_under_way_and_more_of_it_ends_them(prepared):
@@ -128,7 +129,9 @@ def test_early_stopping_remembers_the_rounds_before_an_interruption(tmp_path):
 
 @pytest.mark.ray
 @ray_cluster
-@pytest.mark.parametrize(("share", "expected"), [(0.5, 2), (1.0, 1)])
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.5, 2), pytest.param(1.0, 1, marks=pytest.mark.long)]
+)
 def test_trials_share_a_gpu_as_far_as_their_shares_allow(prepared, share, expected):
     """The GPU is one by name only; Ray hands it out all the same."""
     from dtpf.tuning.on_ray import search_on_ray
