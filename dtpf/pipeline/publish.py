@@ -23,7 +23,7 @@ from dtpf.evaluation.methods import NetworkMethod
 from dtpf.evaluation.running import LOSSES
 from dtpf.pipeline import registry
 from dtpf.pipeline.stages import Context, Outcome
-from dtpf.serving.client import auth_headers
+from dtpf.serving.client import TOKEN_VARIABLE, auth_headers
 from dtpf.serving.config import ServeConfig
 
 VERSION_DIGITS = 12
@@ -45,7 +45,7 @@ def deploy(context: Context, place: StageKeys) -> Outcome:
     url = context.engines.deploy(plan.config.serve, plan.store.uri)
     milliseconds = _prove(url, plan.config.serve, sample, uri)
     context.console.line(f"one real request answered in {milliseconds:.0f} ms")
-    command = curl_line(url, sample)
+    command = curl_line(url, sample, with_token=plan.config.serve.tokens_file is not None)
     return Outcome(
         {**outputs, "url": url, "curl": command}, {"first_request_ms": round(milliseconds, 1)}
     )
@@ -178,13 +178,18 @@ def _prove(url: str, config: ServeConfig, sample: Pair, model_uri: str) -> float
     return answer.elapsed.total_seconds() * 1000.0
 
 
-def curl_line(url: str, pair: Pair) -> str:
-    """Return a command that fuses a pair at the endpoint; works when pasted on this machine."""
+def curl_line(url: str, pair: Pair, *, with_token: bool = False) -> str:
+    """Return a command that fuses a pair at the endpoint; works when pasted on this machine.
+
+    A token is named by the variable that has it: the line stands in logs.
+    """
     visible, infrared = (
         _on_disk(uri, f"{pair.pair_id}-{side}")
         for uri, side in ((pair.visible_uri, "visible"), (pair.infrared_uri, "infrared"))
     )
-    return f"curl -sS -F visible=@'{visible}' -F infrared=@'{infrared}' {url}/fuse -o fused.png"
+    images = f"-F visible=@'{visible}' -F infrared=@'{infrared}'"
+    token = f'-H "Authorization: Bearer ${TOKEN_VARIABLE}" ' if with_token else ""
+    return f"curl -sS {token}{images} {url}/fuse -o fused.png"
 
 
 def _on_disk(uri: str, name: str) -> Path:

@@ -1,17 +1,22 @@
 """Which model becomes current: the better one on this evaluation's pairs, or what is forced."""
 
+import http.server
+import os
+import subprocess
+import threading
 from dataclasses import replace
 
 import pytest
 import torch
 
 from dtpf.core.bundle import load_bundle, save_bundle
+from dtpf.core.records import Pair
 from dtpf.core.storage.store import Store
 from dtpf.pipeline import registry
 from dtpf.pipeline.console import Console
 from dtpf.pipeline.engines import in_process
 from dtpf.pipeline.plan import Plan
-from dtpf.pipeline.publish import elect
+from dtpf.pipeline.publish import curl_line, elect
 from dtpf.pipeline.runner import run_stages
 from dtpf.pipeline.stages import Context
 from tests.small import small_config
@@ -84,3 +89,36 @@ def test_a_current_model_that_is_gone_is_replaced(trained, versions):
     now, told = elected(trained, versions["noise"])
     assert now == "noise"
     assert "cannot be compared" in told
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    """Answers with the token that it was sent, and the images' bytes."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(str(self.headers["Authorization"]).encode() + b"\n" + body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.mark.parametrize(("with_token", "sent"), [(True, b"Bearer s3cret"), (False, b"None")])
+def test_the_pasted_line_sends_both_images_and_a_token_where_one_is_wanted(
+    tmp_path, with_token, sent
+):
+    for side in ("visible", "infrared"):
+        (tmp_path / f"{side}.png").write_bytes(f"the {side} image".encode())
+    uris = [f"file://{tmp_path}/{side}.png" for side in ("visible", "infrared")]
+    pair = Pair("a", "test", *uris, 8, 8, "uint8", "uint8", "", "")
+    with http.server.HTTPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        line = curl_line(f"http://127.0.0.1:{server.server_port}", pair, with_token=with_token)
+        assert "s3cret" not in line
+        environment = {**os.environ, "DTPF_TOKEN": "s3cret"}
+        subprocess.run(line, shell=True, check=True, cwd=tmp_path, env=environment, timeout=60)
+    token, _, body = (tmp_path / "fused.png").read_bytes().partition(b"\n")
+    assert token == sent
+    assert b"the visible image" in body
+    assert b"the infrared image" in body
