@@ -71,7 +71,6 @@ class Rack:
         self.token = home / "token"
         self.token.touch(0o600)
         self.token.write_text(os.urandom(16).hex())
-        self.endpoint_token = home / "endpoint-token"
         try:
             if encrypted:
                 certificates.issue(home / "tls", [host.address for host in self.lab.hosts.values()])

@@ -1,6 +1,7 @@
 """The main job over several hosts, submitted from outside, and what may happen to hosts meanwhile.
 
-One rack for the whole module. Hosts that a test takes away come back at its end.
+One rack for the whole module. What a test cuts off is back at its end; the worker host that the
+first one loses is lost to all.
 """
 
 import re
