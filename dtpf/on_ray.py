@@ -127,9 +127,10 @@ def room_for(each: Mapping[str, float], seconds: int) -> Iterator[None]:
         asked = {kind: amount for kind, amount in each.items() if amount}
         free = {kind: ray.available_resources().get(kind, 0.0) for kind in asked}
         raise UserError(
-            f"no room on the cluster within {seconds} s: an actor asks for {_amounts(asked)}; free "
-            f"are {_amounts(free)}, over all nodes. Wait for other jobs, ask for fewer or smaller "
-            "actors (`resources` in the stage's settings), or start nodes that have what is missing"
+            f"no actors within {seconds} s: each asks for {_amounts(asked)}; free are "
+            f"{_amounts(free)}, over all nodes. Wait for other jobs, ask for fewer or smaller "
+            "actors (`resources` in the stage's settings), or start nodes that have what is "
+            "missing; where there is room they start slowly, so wait longer (`stall_timeout_s`)"
         ) from None
 
 

@@ -76,6 +76,19 @@ def student_1m_cpu() -> PipelineConfig:
     )
 
 
+def student_1m_medical() -> PipelineConfig:
+    """The same for two medical modalities, a network for each kind, as the paper has them.
+
+    Slices know no weather and no night, and the few there are need fewer steps.
+    """
+    base = student_1m_cpu()
+    train = base.teacher.train.model_copy(
+        update={"steps": 600, "shrunk": 0.0, "degraded": 0.0, "dimmed": 0.0, "validate_every": 100}
+    )
+    teacher = base.teacher.model_copy(update={"train": train})
+    return base.model_copy(update={"run": "student_1m_medical", "teacher": teacher})
+
+
 def student_4m_1gpu() -> PipelineConfig:
     """The paper's sizes on one CUDA GPU."""
     return _paper(ScalingConfig(workers=1, gpu=True, cpus_per_worker=4), batch=4)
@@ -145,6 +158,7 @@ RECIPES: dict[str, Callable[[], PipelineConfig]] = {
     for recipe in (
         tiny_cpu,
         student_1m_cpu,
+        student_1m_medical,
         teacher_40m_1gpu,
         teacher_40m_8x4090,
         student_4m_1gpu,

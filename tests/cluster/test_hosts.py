@@ -160,7 +160,9 @@ def test_nobody_without_the_token_is_heard(rack):
     assert _post(rack, f"http://{head}:8265/api/serve/applications/", "{}", "PUT") == 401
 
 
-@pytest.mark.parametrize("access", ["no token", "another token"])
+@pytest.mark.parametrize(
+    "access", ["no token", pytest.param("another token", marks=pytest.mark.long)]
+)
 def test_nobody_without_the_token_sees_or_joins_the_cluster(rack, tmp_path, access):
     head = f"{rack[HEAD].address}:6379"
     other = tmp_path / "token"

@@ -172,6 +172,7 @@ def test_stages_run_one_by_one_as_jobs_of_their_own(job, tmp_path):
     assert out.count("would write") == 1
 
 
+@pytest.mark.long
 @pytest.mark.kill
 def test_a_driver_killed_in_each_stage_ends_like_an_unbroken_one(tmp_path):
     """SIGKILL, a real process, no Ray: the result is the same to the last bit."""

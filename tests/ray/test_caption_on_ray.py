@@ -52,10 +52,11 @@ def test_actors_that_find_no_room_say_what_they_ask_for(pairs, tmp_path, monkeyp
     resources = CaptionResources(concurrency=2, num_cpus=0.5, stall_timeout_s=5)
     config = CONFIG.model_copy(update={"resources": resources})
     task = caption_task(Store(tmp_path / "store"), pairs, config)
-    with pytest.raises(UserError, match=r"asks for 0\.5 CPU, 1 lab_a; free are 8 CPU, 0 lab_a"):
+    with pytest.raises(UserError, match=r"asks for 0\.5 CPU, 1 lab_a; free are .* CPU, 0 lab_a,"):
         caption_pairs(task)
     monkeypatch.delenv("DTPF_QUOTA")
-    assert caption_pairs(task).done == 7
+    patient = caption_task(Store(tmp_path / "store"), pairs, CONFIG)
+    assert caption_pairs(patient).done == 7
 
 
 @pytest.mark.parametrize("killing", [False, pytest.param(True, marks=pytest.mark.kill)])

@@ -53,7 +53,7 @@ def with_workers(found: SearchTask, workers: int) -> SearchTask:
 
 @pytest.mark.ray
 @ray_cluster
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_the_same_trials_as_in_one_process(prepared, workers):
     from dtpf.tuning.on_ray import search_on_ray
 
