@@ -25,6 +25,7 @@ from typing import Any
 
 from processes import (
     LOOPBACK,
+    RAY,
     ClusterError,
     check_free,
     end,
@@ -75,7 +76,7 @@ def submit(entrypoint: Sequence[str]) -> int:
     state = recall(STATE)
     if state is None:
         raise ClusterError("no cluster runs here; start it with: python cluster/local.py up")
-    command = [*_ray(), "job", "submit", "--address", state["dashboard"], "--", *entrypoint]
+    command = [*RAY, "job", "submit", "--address", state["dashboard"], "--", *entrypoint]
     return subprocess.run(command, env=client_environment(), check=False).returncode
 
 
@@ -98,7 +99,7 @@ def _launch(dashboard_port: int) -> subprocess.Popen[bytes]:
         "PYTHONUNBUFFERED": "1",
     }
     environment.pop("RAY_ADDRESS", None)
-    command = [*_ray(), "start", "--head", "--block", *_start_options(dashboard_port)]
+    command = [*RAY, "start", "--head", "--block", *_start_options(dashboard_port)]
     return launch(command, LOG, environment, ROOT)
 
 
@@ -145,10 +146,6 @@ def _answers(dashboard: str) -> bool:
 def _environment_digest() -> str:
     relevant = {k: v for k, v in sorted(os.environ.items()) if k.startswith(PASSED_ON)}
     return hashlib.sha256(json.dumps(relevant).encode()).hexdigest()
-
-
-def _ray() -> list[str]:
-    return [sys.executable, "-m", "ray.scripts.scripts"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

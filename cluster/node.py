@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import psutil
-from processes import LOOPBACK, ClusterError
+from processes import LOOPBACK, RAY, ClusterError
 
 ROOT = Path(__file__).resolve().parents[1]
 # One list for firewalls, network policies and `dtpf doctor`; the README repeats it.
@@ -67,7 +67,7 @@ def command(options: argparse.Namespace) -> list[str]:
     }
     switches = ["--head"] * (options.role == "head") + ["--block"] * options.block
     given = [f"--{name}={value}" for name, value in found.items() if value is not None]
-    return [sys.executable, "-m", "ray.scripts.scripts", "start", *switches, *given]
+    return [*RAY, "start", *switches, *given]
 
 
 def _quotas(given: Sequence[str]) -> str | None:

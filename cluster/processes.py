@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ import psutil
 
 LOOPBACK = "127.0.0.1"
 STOP_SECONDS = 30.0
+# The `ray` of this very environment, whatever PATH says.
+RAY = (sys.executable, "-m", "ray.scripts.scripts")
 
 
 class ClusterError(Exception):

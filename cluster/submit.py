@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 
-from processes import ClusterError
+from processes import RAY, ClusterError
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"
 POLL_SECONDS = 5.0
@@ -37,8 +37,7 @@ def submit(entrypoint: Sequence[str], dashboard: str, options: Sequence[str] = (
     Returns:
         The exit code of `ray job submit`; `LOST` if the head went away meanwhile.
     """
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", *options]
-    process = subprocess.Popen([*ray, "--", *entrypoint])
+    process = subprocess.Popen([*RAY, "job", "submit", *options, "--", *entrypoint])
     misses = 0
     while misses < MISSES:
         try:

@@ -20,7 +20,7 @@ from dtpf.core.storage.receipts import Receipt
 from dtpf.pipeline.engines import Engines
 from dtpf.training.journal import step_rates
 from dtpf.training.loop import StepReport
-from dtpf.tuning.trials import Status, Trial
+from dtpf.tuning.trials import ENDED, Status, Trial
 
 # Kind, description and labels beside `pipeline`. A counter is shown with `_total` after its name.
 METRICS: dict[str, tuple[type[Counter | Gauge], str, tuple[str, ...]]] = {
@@ -196,9 +196,7 @@ class _Watch:
             if trial.retention is not None:
                 name = str(trial.number)
                 self._export.set("dtpf_trial_retention", trial.retention, trial=name)
-        self.progress(
-            sum(trial.status in ("finished", "stopped", "failed") for trial in trials), total
-        )
+        self.progress(sum(states[status] for status in ENDED), total)
 
 
 def _both(told: Callable[..., None], watch: Callable[..., None]) -> Callable[..., None]:

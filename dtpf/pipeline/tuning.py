@@ -18,7 +18,7 @@ from dtpf.pipeline.stages import (
 )
 from dtpf.tuning.report import as_page, render_section
 from dtpf.tuning.table import as_markdown, as_text, score_trials
-from dtpf.tuning.trials import SearchTask, Trial
+from dtpf.tuning.trials import ENDED, SearchTask, Trial
 
 TRIALS, PAGE, SECTION, TABLE = "trials.json", "tune.html", "tune-section.html", "table.md"
 
@@ -34,12 +34,11 @@ def tune_student(context: Context, place: StageKeys) -> Outcome:
     outputs |= _paper_table(context, task, trials, place)
     winner = final(context, task, trials)
     outputs |= _pages(context, task, trials, winner.trial, place)
-    counts = {status: float(sum(t.status == status for t in trials)) for status in _COUNTED}
+    counts: dict[str, float] = {
+        status: float(sum(t.status == status for t in trials)) for status in ENDED
+    }
     metrics = {**winner.outcome.metrics, **counts, "retention": winner.retention}
     return Outcome({**winner.outcome.outputs, **outputs}, metrics, winner.notes)
-
-
-_COUNTED = ("finished", "stopped", "failed")
 
 
 def _pages(

@@ -16,8 +16,7 @@ _SWAP_TIMEOUT_S = 60.0
 
 def check_same_address(config: ServeConfig) -> None:
     """Raise a UserError unless the proxy of a running Serve answers at the settings' address."""
-    root = endpoint_url(config.model_copy(update={"route_prefix": "/"}))
-    if _get(f"{root}/-/healthz") != b"success":
+    if _get(f"{_proxy_url(config)}/-/healthz") != b"success":
         raise UserError(
             f"{config.host}:{config.port}: Ray Serve runs already, at another address; "
             "use that one, or end it with `serve shutdown` first"
@@ -29,8 +28,7 @@ def check_route(config: ServeConfig) -> None:
 
     Applications share one proxy, and Serve gives a route to whoever came first.
     """
-    root = endpoint_url(config.model_copy(update={"route_prefix": "/"}))
-    routes: dict[str, str] = json.loads(_get(f"{root}/-/routes") or b"{}")
+    routes: dict[str, str] = json.loads(_get(f"{_proxy_url(config)}/-/routes") or b"{}")
     owner = routes.get(config.route_prefix, config.application)
     if owner != config.application:
         raise UserError(
@@ -52,6 +50,11 @@ def confirm(url: str, model: CurrentModel) -> None:
         f"{url}: still serves version {served.get('version')}, not {model.version}; "
         "the log of the replica (`ray logs`) says why it refused"
     )
+
+
+def _proxy_url(config: ServeConfig) -> str:
+    """Return the URL above all applications."""
+    return endpoint_url(config.model_copy(update={"route_prefix": "/"}))
 
 
 def _get(url: str) -> bytes | None:

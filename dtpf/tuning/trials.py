@@ -17,6 +17,7 @@ from dtpf.tuning.config import TuneConfig, TuneResources
 from dtpf.tuning.space import Setting, Space, override
 
 Status = Literal["pending", "running", "finished", "stopped", "failed"]
+ENDED: tuple[Status, ...] = ("finished", "stopped", "failed")
 FINALS = "finals"
 SETTLED = ("finished", "stopped")  # nothing is left to do; others go on in the next run
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import certificates
 import psutil
 from node import TLS_FILES
+from processes import RAY
 
 from tests.cluster.hosts import Host, Lab
 from tests.cluster.wire import Wire
@@ -185,19 +186,18 @@ class Rack:
 
     def submit(self, store: str, *more: str, tenant: str | None = None) -> Job:
         """Start the main job from the desk, with the README's command."""
-        return self._start(["-m", "ray.scripts.scripts", "job", "submit"], store, more, tenant)
+        return self._start([*RAY, "job", "submit"], store, more, tenant)
 
     def submit_watched(self, store: str, *more: str) -> Job:
         """The same with `cluster/submit.py`, which says so when the head is lost."""
-        return self._start([str(ROOT / "cluster/submit.py")], store, more)
+        return self._start([PYTHON, str(ROOT / "cluster/submit.py")], store, more)
 
     def _start(
         self, program: list[str], store: str, more: Sequence[str], tenant: str | None = None
     ) -> Job:
-        ray = [PYTHON, *program]
         if tenant is not None:
-            ray += ["--runtime-env-json", json.dumps({"env_vars": {"DTPF_QUOTA": tenant}})]
-        command = [*ray, "--", "python", "jobs/pipeline.py", "--store", store, *more]
+            program += ["--runtime-env-json", json.dumps({"env_vars": {"DTPF_QUOTA": tenant}})]
+        command = [*program, "--", "python", "jobs/pipeline.py", "--store", store, *more]
         process = subprocess.Popen(
             self[DESK].enter(*command),
             env=self.client_environment(),

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 import submit
+from processes import RAY
 
 from tests.cluster.hosts import need_namespaces
-from tests.cluster.rack import DESK, HEAD, PYTHON, STORE, TENANTS, WORKERS, Rack
+from tests.cluster.rack import DESK, HEAD, STORE, TENANTS, WORKERS, Job, Rack
 from tests.cluster.wire import Wire
 from tests.small import as_options
 
@@ -45,9 +46,13 @@ def served(rack: Rack, route: str = "") -> str:
     return rack[DESK].run("curl", "--silent", "--show-error", "--max-time", "20", url).stdout
 
 
-def assert_served(rack: Rack, output: str, store: str) -> None:
+def assert_ends_served(rack: Rack, job: Job, store: str, timeout: float = 420) -> str:
+    """Wait for the job; it succeeds, and what it trained is served. Returns its output."""
+    output = job.end(timeout)
+    assert job.process.returncode == 0, output[-6000:]
     assert re.search(r"^endpoint +http", output, re.MULTILINE), output[-6000:]
     assert f'"uri":"{store}/models/student/' in served(rack)
+    return output
 
 
 def test_from_outside_to_a_served_student_though_a_host_is_lost(rack):
@@ -56,10 +61,7 @@ def test_from_outside_to_a_served_student_though_a_host_is_lost(rack):
     job.until(r"^\[2/7\]")
     lost = rack.worker_with("ShardCaptioner")
     rack.lose(lost)
-    output = job.end()
-    assert job.process.returncode == 0, output[-6000:]
-    assert "without a caption: none" in output
-    assert_served(rack, output, store)
+    assert "without a caption: none" in assert_ends_served(rack, job, store)
 
 
 @pytest.mark.long
@@ -95,10 +97,8 @@ def test_a_host_cut_off_in_training_and_returned(rack):
     rack.lab.cut_off(cut)
     back = threading.Timer(60, rack.lab.reconnect, [cut])
     back.start()
-    output = job.end()
     back.join()
-    assert job.process.returncode == 0, output[-6000:]
-    assert_served(rack, output, store)
+    assert_ends_served(rack, job, store)
     rack.wait_for(len(rack.nodes))
 
 
@@ -110,9 +110,7 @@ def test_the_store_gone_for_a_minute(rack):
     rack.lab.cut_off(STORE)
     time.sleep(60)
     rack.lab.reconnect(STORE)
-    output = job.end()
-    assert job.process.returncode == 0, output[-6000:]
-    assert_served(rack, output, store)
+    assert_ends_served(rack, job, store)
 
 
 @pytest.mark.long
@@ -130,10 +128,7 @@ def test_the_head_restarted(rack):
     rack.start_head()
     rack.wait_for(len(rack.nodes))
     again = rack.submit(store, *options(rack, *LONGER))
-    output = again.end()
-    assert again.process.returncode == 0, output[-6000:]
-    assert output.count("skipped") >= 2
-    assert_served(rack, output, store)
+    assert assert_ends_served(rack, again, store).count("skipped") >= 2
 
 
 @pytest.mark.long
@@ -143,9 +138,7 @@ def test_five_percent_loss_and_fifty_milliseconds(tmp_path):
     try:
         store = "s3://dtpf/slow"
         job = rack.submit(store, *options(rack, "scaling.workers=3"))
-        output = job.end(900)
-        assert job.process.returncode == 0, output[-6000:]
-        assert_served(rack, output, store)
+        assert_ends_served(rack, job, store, 900)
     finally:
         rack.end()
 
@@ -174,10 +167,9 @@ def test_nobody_without_the_token_sees_or_joins_the_cluster(rack, tmp_path, acce
         "HOME": str(tmp_path),
         **modes[access],
     }
-    ray = [PYTHON, "-m", "ray.scripts.scripts"]
     join = ["start", "--address", head, "--node-ip-address", rack[DESK].address, "--num-cpus=1"]
     for command in (["status", "--address", head], join):
-        asked = rack[DESK].run(*ray, *command, environment=environment)
+        asked = rack[DESK].run(*RAY, *command, environment=environment)
         assert asked.returncode != 0, asked.stdout
         assert "auth" in (asked.stdout + asked.stderr).lower()
     assert rack.alive() == len(rack.nodes)
@@ -191,11 +183,9 @@ def test_encrypted_between_nodes(tmp_path):
     try:
         store = "s3://dtpf/secret"
         job = rack.submit(store, *options(rack, "scaling.workers=2"))
-        output = job.end(600)
-        assert job.process.returncode == 0, output[-6000:]
-        assert_served(rack, output, store)
+        assert_ends_served(rack, job, store, 600)
         plain = {**rack.client_environment(), "RAY_ADDRESS": f"{rack[HEAD].address}:6379"}
-        asked = rack[DESK].run(PYTHON, "-m", "ray.scripts.scripts", "status", environment=plain)
+        asked = rack[DESK].run(*RAY, "status", environment=plain)
         assert asked.returncode != 0
     finally:
         rack.end()
