@@ -116,6 +116,7 @@ class _Questions:
 
 
 def _processor(engine: EngineResources, model: str) -> Any:
+    from ray.data import ActorPoolStrategy
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
     settings = vLLMEngineProcessorConfig(
@@ -132,12 +133,17 @@ def _processor(engine: EngineResources, model: str) -> Any:
         placement_group_config=_placement(engine),
         runtime_env={"env_vars": _OFFLINE},
     )
-    kwargs = {"num_cpus": engine.stage_cpus}
-    processor = build_processor(settings, postprocess_map_kwargs=kwargs)
+    processor = build_processor(settings)
     processor.preprocess = None  # rows come as the engine takes them
-    # Not as `postprocess` above: rows that failed would pass that by, with all their columns, and
+    # Not as an argument above: rows that failed would pass that by, with all their columns, and
     # in one block with others they take the others' answers away.
-    processor.postprocess = Finishing(processor.DATA_COLUMN)
+    processor.postprocess = Finishing
+    processor.postprocess_map_kwargs = {
+        "fn_constructor_args": (processor.DATA_COLUMN,),
+        # As tasks, many at once would each start a process, on cores that the engine needs.
+        "compute": ActorPoolStrategy(size=engine.engines),
+        "num_cpus": engine.stage_cpus,
+    }
     return processor
 
 
