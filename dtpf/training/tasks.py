@@ -16,6 +16,7 @@ from dtpf.core.losses import (
     DistillLossConfig,
     FeatureProjection,
     LossConfig,
+    TeacherInput,
     distillation_total,
     feature_loss,
     fusion_terms,
@@ -191,18 +192,24 @@ class DistillTask(Task):
 
     def _teacher_outputs(self, batch: TrainBatch) -> tuple[Tensor, ...]:
         if not batch.teacher_outputs:
-            return run_teacher(self.teacher, batch)
+            return run_teacher(self.teacher, batch, self.distill.teacher_sees)
         return tuple(value.float() for value in batch.teacher_outputs)
 
 
 @torch.no_grad()
-def run_teacher(teacher: FusionNet, batch: TrainBatch) -> tuple[Tensor, ...]:
+def run_teacher(
+    teacher: FusionNet, batch: TrainBatch, sees: TeacherInput = "inputs"
+) -> tuple[Tensor, ...]:
     """Return the fused image and the decoder's four features, each with B as first dimension.
 
-    Shapes and meaning are those of `FusionNet.forward` with `return_features`.
+    Shapes and meaning are those of `FusionNet.forward` with `return_features`; what the teacher
+    sees is `DistillLossConfig.teacher_sees`.
     """
     text = batch.text_BD if teacher.config.text else None
-    fused, features = teacher(batch.visible_B3HW, batch.infrared_B1HW, text, return_features=True)
+    pair = batch.visible_B3HW, batch.infrared_B1HW
+    if sees == "guides":
+        pair = batch.visible_guide_B3HW, batch.infrared_guide_B1HW
+    fused, features = teacher(*pair, text, return_features=True)
     return fused, *features
 
 

@@ -357,10 +357,35 @@ def test_another_teachers_shard_is_refused_wherever_it_lies(written, captioned, 
 
 
 @pytest.mark.parametrize(
-    "train", [{"seed": 1}, {"crop": 48}, {"precision": "bfloat16"}], ids=json.dumps
+    "train",
+    [
+        {"seed": 1},
+        {"crop": 48},
+        {"precision": "bfloat16"},
+        {"shrunk": 0.5},
+        {"degraded": 0.5},
+        {"dimmed": 0.5},
+    ],
+    ids=json.dumps,
 )
 def test_what_the_values_depend_on_changes_the_place(student, train):
     assert shards(with_train(student, **train)).prefix != shards(student).prefix
+
+
+def test_of_degraded_crops_a_teacher_that_sees_guides_is_shown_the_clean_ones(student):
+    seeing = student.model_copy(
+        update={"distill": student.distill.model_copy(update={"teacher_sees": "guides"})}
+    )
+    assert shards(seeing).prefix != shards(student).prefix
+    degraded = with_train(seeing, degraded=1.0, fixed_crops=SHARD_CROPS)
+    write_teacher_outputs(degraded, ALONE)
+    stored = OutputReader(shards(degraded))(range(SHARD_CROPS))
+    task = build_task(live(degraded), Store(degraded.store))
+    batch = feed(live(degraded)).batch(0, degraded.train)
+    clean = feed(live(student)).batch(0, with_train(student, degraded=0.0).train)
+    assert not torch.equal(batch.visible_B3HW, clean.visible_B3HW)
+    for value, goal in zip(stored, run_teacher(task.teacher, clean), strict=True):
+        assert torch.equal(value, goal.half())
 
 
 def test_what_they_do_not_depend_on_does_not(student):

@@ -3,6 +3,7 @@
 from dtpf.core.losses.distillation import (
     DistillLossConfig,
     FeatureProjection,
+    TeacherInput,
     distillation_total,
     feature_loss,
     result_loss,
@@ -20,6 +21,7 @@ __all__ = [
     "DistillLossConfig",
     "FeatureProjection",
     "LossConfig",
+    "TeacherInput",
     "TermWeights",
     "distillation_total",
     "feature_loss",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dtpf.core.config import Config
 
 FeatureDistance = Literal["smooth_l1", "l1"]
+TeacherInput = Literal["inputs", "guides"]
 
 
 class DistillLossConfig(Config):
@@ -24,12 +25,16 @@ class DistillLossConfig(Config):
         result: weight of the distance between both fused images.
         distance: `l1` is equation (17) as printed; `smooth_l1`, of features scaled to unit length
             over their channels, is the authors' published training.
+        teacher_sees: `inputs`, what the student sees, or `guides`, the clean pair where one is
+            known: then the student learns to make of a degraded pair what its teacher makes of the
+            clean one, and its loss has a slope where the metrics' terms are flat.
     """
 
     base: float = 1.0
     feature: float = 0.1
     result: float = 1.0
     distance: FeatureDistance = "smooth_l1"
+    teacher_sees: TeacherInput = "inputs"
 
 
 class FeatureProjection(nn.Module):

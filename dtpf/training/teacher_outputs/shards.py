@@ -36,7 +36,7 @@ from dtpf.training.config import (
 SHARD_CROPS = 4
 
 # Raised when a shard's content or form changes, so that older ones are not taken for new.
-VERSION = 1
+VERSION = 2
 
 NAMES = ("fused", *(f"features{level}" for level in range(1, LEVELS + 1)))
 
@@ -140,7 +140,8 @@ def shards_of(spec: TrainSpec, store: Store, pairs: Sequence[Pair]) -> OutputSha
         contents,
         spec.embeddings,
         spec.infrared_scaling,
-        [train.seed, train.crop, train.precision],
+        [train.seed, train.crop, train.precision, train.shrunk, train.degraded, train.dimmed],
+        spec.distill.teacher_sees,
     )
     return OutputShards(store, network, sha256, digest)
 

@@ -99,13 +99,14 @@ class ShardWriter:
         self._train = spec.train.model_copy(update={"batch": SHARD_CROPS, "fixed_crops": None})
         self._teacher = load_bundle(store.uri_of(required_teacher_bundle(spec))).model.to(device)
         self._device = device
+        self._sees = spec.distill.teacher_sees
 
     def write(self, shard: int) -> None:
         """Run the teacher on the crops of one shard and write what it returns."""
         batch = self._feed.batch(shard, self._train).to(self._device)
         reduced = self._train.precision == "bfloat16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=reduced):
-            outputs = run_teacher(self._teacher, batch)
+            outputs = run_teacher(self._teacher, batch, self._sees)
         self._shards.write(shard, outputs)
 
 
