@@ -95,24 +95,27 @@ def qabf(visible, infrared, fused, interior=False):
     return kept / total
 
 
-def nabf(visible, infrared, fused):
+def nabf(visible, infrared, fused, ramp=0.0):
     edges = [_edges(image / 8, _mirrored) for image in (visible, infrared, fused)]
     added = total = 0.0
     for y in range(fused.shape[0]):
         for x in range(fused.shape[1]):
             strength_f, angle_f = edges[2][y][x]
-            stronger = all(strength_f > source[y][x][0] for source in edges[:2])
+            excess = strength_f - max(source[y][x][0] for source in edges[:2])
+            counted = float(excess > 0)
+            if ramp:
+                counted = min(1, max(0, excess / (ramp * (strength_f - excess + 0.5))))
             for source in edges[:2]:
                 strength, angle = source[y][x]
                 weight = strength**1.5 if strength >= 2 else 0.001
                 total += weight
-                if stronger:
+                if counted:
                     angle = angle if strength > 0 else 0.0
                     alike = abs(abs(angle - angle_f) - math.pi / 2) * 2 / math.pi
                     ratio = min(strength, strength_f) / max(strength, strength_f)
                     kept_strength = 0.9999 / (1 + math.exp(-19 * (ratio - 0.5)))
                     kept_angle = 0.9995 / (1 + math.exp(-22 * (alike - 0.5)))
-                    added += weight * (1 - math.sqrt(kept_strength * kept_angle))
+                    added += counted * weight * (1 - math.sqrt(kept_strength * kept_angle))
     return added / total
 
 

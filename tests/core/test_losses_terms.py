@@ -51,7 +51,7 @@ def by_hand(fused, visible, infrared):
         "color": np.abs(chroma).mean(),
         "information": 1 - sum(oracles.vif(255 * x, 255 * f) for x in (v, i)) / 2,
         "edges": 1 - oracles.qabf(*(255 * x for x in (v, i, f)), interior=True),
-        "artefacts": oracles.nabf(*(255 * x for x in (v, i, f))),
+        "artefacts": oracles.nabf(*(255 * x for x in (v, i, f)), ramp=0.1),
         "frequency": 0.5 * np.log(max(roughness(v), roughness(i)) / roughness(f)),
     }
 
@@ -107,13 +107,25 @@ def test_gradients(name):
 
 def test_noise_blown_up_is_not_rewarded():
     flat = 0.5 + 1e-3 * torch.rand(1, 1, 44, 44, dtype=torch.float64)
-    for factor, rewarded in ((1.1, True), (2.0, False), (30.0, False)):
+    for factor, rewarded in ((1.2, True), (2.0, False), (30.0, False)):
         fused = (0.5 + factor * (flat - 0.5)).requires_grad_()
         images = fused.expand(-1, 3, -1, -1), flat.expand(-1, 3, -1, -1), flat
         (loss,) = fusion_terms(*images, ["frequency"]).values()
         loss.sum().backward()
         assert (fused.grad.abs().max() > 0) == rewarded
-        assert loss.item() >= -np.log(1.2) - 1e-12
+        assert loss.item() >= -np.log(1.3) - 1e-12
+
+
+def test_edges_a_little_stronger_than_both_sources_are_pulled_back():
+    """Of the metric itself there is no slope at all where the fused edge keeps its direction."""
+    visible = torch.rand(1, 1, 24, 24, dtype=torch.float64)
+    infrared = 0.1 * visible.flip(-1)
+    factor = torch.tensor(1.03, dtype=torch.float64, requires_grad=True)
+    images = (factor * visible).expand(-1, 3, -1, -1), visible.expand(-1, 3, -1, -1), infrared
+    (loss,) = fusion_terms(*images, ["artefacts"]).values()
+    loss.sum().backward()
+    assert loss.item() > 1e-4
+    assert factor.grad > 10 * loss.detach()
 
 
 def test_gradients_are_finite_on_flat_images():

@@ -36,7 +36,8 @@ WEIGHT_OF = {
     "frequency": "frequency",
 }
 
-_SHARPEST = 1.2  # times the sharper source: no reward beyond
+_SHARPEST = 1.3  # times the sharper source: no reward beyond
+_RAMP = 0.1  # an edge stronger than both sources' by a tenth of them counts in full as an artefact
 _FLAT = 0.01  # squared SF, gray levels, that counts as none: there a logarithm has no value
 
 
@@ -149,10 +150,15 @@ def edge_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
     return 1.0 - qabf(fused, visible, infrared, frame="interior")
 
 
+def artefact_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
+    """Nabf without its jump; (B, H, W) in [0, 255] each, returns (B,)."""
+    return nabf(fused, visible, infrared, ramp=_RAMP)
+
+
 def frequency_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
     """Log of the sharper source's SF over the result's; (B, H, W) in [0, 255], returns (B,).
 
-    Below zero where the result is sharper than both sources, at least -log(1.2): without a bound
+    Below zero where the result is sharper than both sources, at least -log(1.3): without a bound
     a network learns to blow up the noise of flat scenes, where nothing else holds it back.
     """
     squared = [spatial_frequency_squared(image) + _FLAT for image in (fused, visible, infrared)]
@@ -183,6 +189,6 @@ _TERMS: dict[str, Callable[[_Images], Tensor]] = {
     "color": lambda x: color_loss(x.fused_rgb, x.visible_rgb),
     "information": lambda x: information_loss(*x.gray_levels()),
     "edges": lambda x: edge_loss(*x.gray_levels()),
-    "artefacts": lambda x: nabf(*x.gray_levels()),
+    "artefacts": lambda x: artefact_loss(*x.gray_levels()),
     "frequency": lambda x: frequency_loss(*x.gray_levels()),
 }

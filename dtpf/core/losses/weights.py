@@ -81,18 +81,19 @@ TRANSFER = TermWeights(
     artefacts=72.0,
     frequency=0.0,
 )
-# Sharper than this, edges that neither source has pass what a Laplacian pyramid makes of them.
+# Artefacts and sharpness pull against each other; both are heavy, so that what is sharpened is what
+# may be: edges of one source where the other is flat.
 SHARP = TermWeights(
     intensity=4.0,
     consistency=0.0,
     gradient=10.0,
-    ssim=1.0,
-    ssim_infrared=1.0,
+    ssim=3.0,
+    ssim_infrared=3.0,
     color=0.0,
     information=0.6,
     edges=4.0,
-    artefacts=35.0,
-    frequency=1.25,
+    artefacts=90.0,
+    frequency=16.0,
 )
 
 _FIXED: Mapping[str, TermWeights] = {"paper": PAPER, "transfer": TRANSFER, "sharp": SHARP}

@@ -17,6 +17,8 @@ from dtpf.core.ops.sobel import sobel
 
 Frame = Literal["zero", "interior", "mirror"]
 
+_WEAK = 0.5  # gray levels: where sources are flat, a ramp is as wide as beside such an edge
+
 
 class _Edges(NamedTuple):
     """Strength (B, H, W) in gray levels, orientation (B, H, W) in radians, (-pi/2, pi/2]."""
@@ -65,7 +67,7 @@ def qabf(
     return kept / total
 
 
-def nabf(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor:
+def nabf(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor, ramp: float = 0.0) -> Tensor:
     """Nabf, edges of the fused image that neither source has: artefacts.
 
     Over the pixels where gF exceeds both gA and gB:
@@ -81,6 +83,9 @@ def nabf(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor
         fused_BHW: gray images in [0, 255]; the sources alike, at least 3 x 3.
         visible_BHW: source A.
         infrared_BHW: source B.
+        ramp: not of the metric, for a loss: a pixel counts in full only where gF exceeds the
+            stronger edge by this share of it, and below in proportion. The metric itself jumps
+            where gF passes gA and gB, so that its derivative does not say how to stay below.
 
     Returns:
         (B,), 0 to 1.
@@ -93,8 +98,9 @@ def nabf(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor
         weight_a, weight_b = _artefact_weight(first), _artefact_weight(second)
         lost_a = (1.0 - _kept_for_artefacts(first, fused)) * weight_a
         lost_b = (1.0 - _kept_for_artefacts(second, fused)) * weight_b
-        stronger = fused.strength > torch.maximum(first.strength, second.strength)
-        added = added + torch.where(stronger, lost_a + lost_b, 0.0).sum(dim=(1, 2))
+        strongest = torch.maximum(first.strength, second.strength)
+        counted = _excess(fused.strength, strongest, ramp)
+        added = added + torch.where(counted > 0, counted * (lost_a + lost_b), 0.0).sum(dim=(1, 2))
         total = total + (weight_a + weight_b).sum(dim=(1, 2))
     return added / total
 
@@ -137,6 +143,13 @@ def _kept_for_artefacts(source: _Edges, fused: _Edges) -> Tensor:
     angle = ((angle_of_source - fused.angle).abs() - math.pi / 2).abs() / (math.pi / 2)
     kept_strength = 0.9999 * torch.sigmoid(19.0 * (strength - 0.5))
     return (kept_strength * 0.9995 * torch.sigmoid(22.0 * (angle - 0.5))).sqrt()
+
+
+def _excess(strength: Tensor, strongest: Tensor, ramp: float) -> Tensor:
+    """Return 1 where `strength` is the larger one, else 0; on a ramp as in `nabf`."""
+    if not ramp:
+        return (strength > strongest).to(strength.dtype)
+    return ((strength - strongest) / (ramp * (strongest + _WEAK))).clamp(0.0, 1.0)
 
 
 def _none(image: Tensor) -> float:
