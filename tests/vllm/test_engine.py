@@ -1,6 +1,7 @@
 """Questions, engine and answers in one: real vLLM, real Ray, a real S3 server, a tiny Qwen2-VL."""
 
 import json
+import pickle
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,14 @@ def spying(path):
             return super().__call__(row)
 
     return Spy
+
+
+def test_whole_answers_are_asked_for():
+    """Token by token, an engine's process is busier with answers than the engine with tokens."""
+    from vllm.sampling_params import RequestOutputKind
+
+    arrived = pickle.loads(pickle.dumps(on_ray._WholeAnswer()))
+    assert arrived is RequestOutputKind.FINAL_ONLY
 
 
 @pytest.mark.kill

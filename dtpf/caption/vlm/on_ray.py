@@ -112,7 +112,27 @@ class _Questions:
 
         for shard in batch.to_pylist():
             for rows in self._maker(Shard(**shard)):
+                for row in rows:
+                    if row["sampling_params"] is not None:
+                        row["sampling_params"]["output_kind"] = _WholeAnswer()
                 yield pa.table({self._column: ArrowPythonObjectArray.from_objects(rows)})
+
+
+class _WholeAnswer:
+    """Arrives in the engine's process as `RequestOutputKind.FINAL_ONLY`.
+
+    Else vLLM hands over every token of every answer by itself, and `ray.data.llm` drops all but the
+    last. Whoever writes the rows needs no vLLM in memory for that.
+    """
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        return _final_only, ()
+
+
+def _final_only() -> Any:
+    from vllm.sampling_params import RequestOutputKind
+
+    return RequestOutputKind.FINAL_ONLY
 
 
 def _processor(engine: EngineResources, model: str) -> Any:

@@ -32,23 +32,6 @@ PASS_BY = "__inference_error__"
 Row = dict[str, Any]
 
 
-class _WholeAnswer:
-    """Arrives in the engine's process as `RequestOutputKind.FINAL_ONLY`.
-
-    Else vLLM hands over every token of every answer by itself, and `ray.data.llm` drops all but the
-    last. Whoever writes the rows needs no vLLM in memory for that.
-    """
-
-    def __reduce__(self) -> tuple[Any, tuple[()]]:
-        return _final_only, ()
-
-
-def _final_only() -> Any:
-    from vllm.sampling_params import RequestOutputKind
-
-    return RequestOutputKind.FINAL_ONLY
-
-
 @dataclass(frozen=True)
 class Request:
     """What is asked of every pair.
@@ -122,7 +105,7 @@ class QuestionMaker:
             **_passing(shard, place=place, pair_id=pair.pair_id),
             "prompt": self._request.prompt,
             "multimodal_data": {"image": [scaled[name] for name in self._request.images]},
-            "sampling_params": {**self._request.sampling, "output_kind": _WholeAnswer()},
+            "sampling_params": dict(self._request.sampling),
             PASS_BY: "",
         }
 
