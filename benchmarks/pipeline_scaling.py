@@ -10,11 +10,11 @@ docs/scaling.md has the tables; `--update` writes them there, each after its mar
 
 import argparse
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from pages import table, updated
 from pipeline_limits import limits, requests, stored, traffic
 from pipeline_model import MODELS, caption, embed, index, nodes, statistics
 from pipeline_settings import ASSUMED, KEPT, LEFT_OUT, MEASURED, settings
@@ -43,14 +43,6 @@ def time(seconds: float) -> str:
 def power(pairs: float) -> str:
     """Return a power of ten as people write it."""
     return f"10^{len(str(int(pairs))) - 1}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines).replace("| --- ", "|---") + (
-        "\n"
-    )
 
 
 def measured_table(a) -> str:
@@ -193,14 +185,6 @@ TABLES: dict[str, Callable] = {
 }
 
 
-def updated(page: str, tables: dict[str, str]) -> str:
-    """Return a page with what follows each mark `<!-- pipeline: NAME -->` replaced by its table."""
-    for name, text in tables.items():
-        pattern = rf"(<!-- pipeline: {name} -->\n\n)(?:\|.*\n)*"
-        page = re.sub(pattern, lambda found, text=text: found[1] + text, page)
-    return page
-
-
 def report(a) -> Iterator[tuple[str, object]]:
     """Yield the parts of the JSON report."""
     yield "gpu_measured", False
@@ -237,7 +221,7 @@ def main() -> None:
         return
     tables = {name: draw(a) for name, draw in TABLES.items()}
     if options.update:
-        options.update.write_text(updated(options.update.read_text(), tables))
+        options.update.write_text(updated(options.update.read_text(), "pipeline", tables))
         return
     print("Computed; nothing of a GPU was measured.")
     for name, text in tables.items():

@@ -135,7 +135,9 @@ def test_the_page_has_the_tables_that_the_script_prints(load, a):
     tables = {name: draw(a) for name, draw in scaling.TABLES.items()}
     for name, text in tables.items():
         assert f"<!-- pipeline: {name} -->\n\n{text}\n" in page, name
-    assert scaling.updated(page, tables) == page
+    assert scaling.updated(page, "pipeline", tables) == page
+    with pytest.raises(ValueError, match="no mark <!-- pipeline: nothing -->"):
+        scaling.updated(page, "pipeline", {"nothing": ""})
 
 
 def test_every_value_has_a_meaning_and_can_be_set(load):
