@@ -67,7 +67,7 @@ def student_1m_cpu() -> PipelineConfig:
         validate_every=200,
         checkpoint_every=200,
     )
-    degraded = train.model_copy(update={"steps": 1500, "degraded": 0.6})
+    degraded = train.model_copy(update={"steps": 1200, "degraded": 0.6})
     model = PRESETS["student_1m"]
     distill = DistillLossConfig(feature=0.0, result=150.0, teacher_sees="guides")
     return small.model_copy(

@@ -87,13 +87,13 @@ SHARP = TermWeights(
     intensity=4.0,
     consistency=0.0,
     gradient=10.0,
-    ssim=3.0,
-    ssim_infrared=3.0,
+    ssim=2.0,
+    ssim_infrared=2.0,
     color=0.0,
     information=0.6,
     edges=4.0,
-    artefacts=90.0,
-    frequency=16.0,
+    artefacts=60.0,
+    frequency=6.0,
 )
 
 _FIXED: Mapping[str, TermWeights] = {"paper": PAPER, "transfer": TRANSFER, "sharp": SHARP}
