@@ -84,7 +84,7 @@ def student_1m_medical() -> PipelineConfig:
     """The same for two medical modalities, a network for each kind, as the paper has them.
 
     Slices know no weather and no night, and the few there are need fewer steps. Activity is what
-    the colour image shows, so its brightness counts four times as much.
+    the colour image shows, so its brightness counts twice as much.
     """
     base = student_1m_cpu()
     train = base.teacher.train.model_copy(
@@ -93,7 +93,7 @@ def student_1m_medical() -> PipelineConfig:
     return base.model_copy(
         update={
             "run": "student_1m_medical",
-            "loss": LossConfig(preset="sharp", scale=TermWeights(intensity=4.0)),
+            "loss": LossConfig(preset="sharp", scale=TermWeights(intensity=2.0)),
             "teacher": base.teacher.model_copy(update={"train": train}),
             "student": base.student.model_copy(update={"train": train}),
         }

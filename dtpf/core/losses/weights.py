@@ -84,7 +84,7 @@ TRANSFER = TermWeights(
 # Artefacts and sharpness pull against each other; both are heavy, so that what is sharpened is what
 # may be: edges of one source where the other is flat.
 SHARP = TermWeights(
-    intensity=4.0,
+    intensity=10.0,
     consistency=0.0,
     gradient=10.0,
     ssim=2.0,
