@@ -48,11 +48,12 @@ def tiny_cpu() -> PipelineConfig:
 
 
 def student_1m_cpu() -> PipelineConfig:
-    """The shipped network for CPUs: a teacher without text, and a student of the same size.
+    """The shipped network for CPUs, which is the teacher, and a student for degraded inputs.
 
-    The teacher learns from the metrics (`sharp`) what to make of clean pairs, on cut-outs and on
-    whole scenes shrunk to their size. The student learns to make the same of degraded ones: metrics
-    say little there, what the teacher made of the clean pair says it all.
+    Both are without text and of one size. The teacher learns from the metrics (`sharp`) what to
+    make of clean pairs, on cut-outs and on whole scenes shrunk to their size. The student learns to
+    make the same of degraded ones: metrics say little there, what the teacher made of the clean
+    pair says it all.
     """
     small = tiny_cpu()
     train = TrainConfig(

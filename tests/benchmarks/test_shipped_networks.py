@@ -1,0 +1,80 @@
+"""What bounds the shipped networks beyond metrics, and the page with their tables."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from dtpf.evaluation.loading import load_pair
+from dtpf.evaluation.session import EvaluationSpec, Session
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT.parent / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the pairs in ../shared/data")
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("shipped_networks")
+
+
+@pytest.fixture
+def scene():
+    """A busy left half, and on the right a plain one with a little noise in the first source."""
+    torch.manual_seed(0)
+    first, second = torch.rand(2, 1, 1, 64, 64, dtype=torch.float64)
+    first[..., 32:] = 0.5 + 0.02 * (first[..., 32:] - 0.5)
+    second[..., 32:] = 0.5
+    return first, second
+
+
+def test_grain_of_flat_regions_is_beside_the_rougher_source(bench, scene):
+    first, second = scene
+    assert bench.flat_grain(first, first, second) == pytest.approx(1.0)
+    rougher = first.clone()
+    rougher[..., 32:] = 0.5 + 3 * (rougher[..., 32:] - 0.5)
+    assert bench.flat_grain(rougher, first, second) == pytest.approx(3.0, rel=1e-6)
+    busier = first.clone()
+    busier[..., :28] = 0.5 + 3 * (busier[..., :28] - 0.5)
+    assert bench.flat_grain(busier, first, second) == pytest.approx(1.0, rel=1e-6)
+
+
+def test_alternation_sees_a_checkerboard_and_no_slope(bench):
+    ramp = torch.linspace(0, 1, 32, dtype=torch.float64).view(1, 1, 1, -1).expand(1, 1, 32, 32)
+    signs = 1.0 - 2.0 * ((torch.arange(32)[:, None] + torch.arange(32)) % 2)
+    assert bench.alternation(ramp) < 1e-12
+    assert bench.alternation(ramp + 0.01 * signs) == pytest.approx(0.04)
+
+
+def test_the_page_has_a_place_for_every_table(bench):
+    page = (ROOT / "docs" / "models.md").read_text()
+    for name in bench.TABLES:
+        assert f"<!-- shipped: {name} -->\n\n|" in page, name
+
+
+def test_peers_have_the_means_of_their_scores(bench, tmp_path):
+    path = tmp_path / "peers.csv"
+    path.write_text("pair_id,method,EN,SF,VIF\na,X,7.0,10.0,0.5\nb,X,8.0,11.0,0.6\na,Y,1,2,3\n")
+    assert bench.peer_lines(path) == [
+        ["X", "7.500", "10.50", "0.550", "", "", "", "", ""],
+        ["Y", "1.000", "2.00", "3.000", "", "", "", "", ""],
+    ]
+
+
+@pytest.mark.real
+@needs_data
+def test_the_shipped_network_adds_neither_grain_nor_checkerboards(bench):
+    """SF rewards pixels that alternate, and whatever looks at Sobel slopes does not see them."""
+    spec = EvaluationSpec.from_options(str(DATA / "roadscene"), ["roadscene_1m"], [])
+    session = Session.prepare(spec)
+    (network,) = session.methods
+    grains = []
+    for pair in session.pairs[::3]:
+        batch = load_pair(pair)
+        planes = bench.planes_of(network.fuse(batch), batch)
+        grains.append(bench.flat_grain(*planes))
+        assert bench.ratio(*map(bench.alternation, planes)) < 1.2, pair.pair_id
+    assert sum(grains) / len(grains) < 1.0
+    assert max(grains) < 1.06
