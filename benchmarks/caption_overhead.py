@@ -6,6 +6,9 @@ Needs vLLM (on CPUs: the environment of `make test-vllm`); `python -m tests.vllm
 makes a model. Both read, decode and scale the same pairs and ask the same questions of engines of
 the same settings. Both clocks start when the engine is warm: the bare engine has answered a few
 questions; of the other way the first shard is left out.
+
+Besides seconds it counts processor seconds, of all processes of either way together: where they
+differ less than the seconds, what is lost is waiting, not work. An idle engine's polling counts.
 """
 
 import argparse
@@ -15,8 +18,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import psutil
 
 from dtpf.caption.config import CaptionConfig, EngineResources, VlmConfig
 from dtpf.caption.shards import CaptionTask, Shard
@@ -43,18 +48,46 @@ def main() -> None:
     connect()
     with tempfile.TemporaryDirectory() as folder:
         task = prepare(Path(folder), options)
-        seconds: dict[str, list[float]] = {"bare": [], "ray_data": []}
+        runs: dict[str, list[Spent]] = {"bare": [], "ray_data": []}
         for _ in range(options.runs):
-            seconds["bare"].append(bare(task))
-            seconds["ray_data"].append(through_ray(task))
-            print(seconds, file=sys.stderr, flush=True)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+            runs["bare"].append(bare(task))
+            runs["ray_data"].append(through_ray(task))
+            print(runs, file=sys.stderr, flush=True)
+    seconds, processor = (medians_of(runs, field) for field in Spent._fields)
     report = {
         "pairs": options.pairs,
-        "seconds": medians,
-        "ratio": medians["ray_data"] / medians["bare"],
+        "seconds": seconds,
+        "ratio": seconds["ray_data"] / seconds["bare"],
+        "processor_seconds": processor,
+        "processor_ratio": processor["ray_data"] / processor["bare"],
     }
     print(json.dumps(report, indent=2) if options.json else report)
+
+
+class Spent(NamedTuple):
+    """Seconds that passed, and that processors worked."""
+
+    wall: float
+    processor: float
+
+    @classmethod
+    def so_far(cls) -> "Spent":
+        """Return both for this process and all that it started and that still run."""
+        ours = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        times = [process.cpu_times() for process in ours if process.is_running()]
+        return cls(time.monotonic(), sum(spent.user + spent.system for spent in times))
+
+    def since(self, start: "Spent") -> "Spent":
+        """Return the difference."""
+        return Spent(self.wall - start.wall, self.processor - start.processor)
+
+
+def medians_of(runs: dict[str, list[Spent]], field: str) -> dict[str, float]:
+    """Return the median of one field for each way."""
+    return {
+        name: statistics.median(getattr(spent, field) for spent in values)
+        for name, values in runs.items()
+    }
 
 
 def prepare(folder: Path, options: argparse.Namespace) -> CaptionTask:
@@ -80,14 +113,18 @@ def prepare(folder: Path, options: argparse.Namespace) -> CaptionTask:
     return CaptionTask(store, "pairs.parquet", config, "captions/d/1", "embeddings/d/1")
 
 
-def through_ray(task: CaptionTask) -> float:
-    """Return the seconds from the answer of the last warm-up pair to the last answer."""
-    times = [time.monotonic() for _ in answers(task, task.shards(), 0.0)]
-    return times[-1] - times[WARM - 1]
+def through_ray(task: CaptionTask) -> Spent:
+    """Return what passes from the answer of the last warm-up pair to the last answer."""
+    total = sum(map(len, task.shards()))
+    marks = []
+    for number, _ in enumerate(answers(task, task.shards(), 0.0), start=1):
+        if number in (WARM, total):
+            marks.append(Spent.so_far())
+    return marks[1].since(marks[0])
 
 
-def bare(task: CaptionTask) -> float:
-    """Return the seconds that one engine in this process needs for the same, without Ray Data."""
+def bare(task: CaptionTask) -> Spent:
+    """Return what one engine of this process spends on the same, without Ray Data."""
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
@@ -109,9 +146,9 @@ def bare(task: CaptionTask) -> float:
 
     first, *others = task.shards()
     ask([first])
-    started = time.monotonic()
+    started = Spent.so_far()
     ask(others)
-    return time.monotonic() - started
+    return Spent.so_far().since(started)
 
 
 if __name__ == "__main__":
