@@ -76,13 +76,18 @@ def mean_scores(
         clean = load_pair(pair)
         spoilt = degraded(clean, degradations, np.random.default_rng((0, number)))
         for method in methods:
-            fused = (255 * method.fuse(spoilt)).round() / 255  # as a file holds it
+            fused = fused_as_stored(method, spoilt)
             found = score(fused, clean.visible, clean.infrared, RETENTION_METRICS)
             rows[method.name].append([found[name].item() for name in RETENTION_METRICS])
     return {
         name: dict(zip(RETENTION_METRICS, np.mean(values, axis=0).tolist(), strict=True))
         for name, values in rows.items()
     }
+
+
+def fused_as_stored(method: Method, batch: Batch) -> torch.Tensor:
+    """Return what a method makes of a pair, rounded to 8 bits as a file holds it."""
+    return (255 * method.fuse(batch)).round() / 255
 
 
 def degraded(

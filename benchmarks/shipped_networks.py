@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from pages import table, updated
-from robustness import METHODS, measure
+from robustness import METHODS, fused_as_stored, measure
 from torch import Tensor
 
 from dtpf.core.metrics import score
@@ -37,14 +37,19 @@ _FLAT = 0.2  # share of an image's pixels that count as flat: where neither sour
 Rows = dict[str, np.ndarray]  # of each method: pairs x (metrics, flat, alternating)
 
 
+def session_of(data: Path, methods: Sequence[str]) -> Session:
+    """Return methods and test pairs of a folder."""
+    return Session.prepare(EvaluationSpec.from_options(str(data), methods, []))
+
+
 def rows_of(data: Path, methods: Sequence[str]) -> Rows:
     """Return the scores of every method on the test pairs of a folder."""
-    session = Session.prepare(EvaluationSpec.from_options(str(data), methods, []))
+    session = session_of(data, methods)
     rows: dict[str, list[list[float]]] = {method.name: [] for method in session.methods}
     for pair in session.pairs:
         batch = load_pair(pair)
         for method in session.methods:
-            fused = (255 * method.fuse(batch)).round() / 255  # as a file holds it
+            fused = fused_as_stored(method, batch)
             found = score(fused, batch.visible, batch.infrared, METRICS)
             planes = planes_of(fused, batch)
             bounds = flat_grain(*planes), ratio(*map(alternation, planes))
@@ -134,7 +139,7 @@ def medical(kind: str) -> Callable[[Path], str]:
 
 def degraded(data: Path) -> str:
     """Return the shares of their clean scores that methods keep on degraded pairs."""
-    session = Session.prepare(EvaluationSpec.from_options(str(data / "roadscene"), METHODS, []))
+    session = session_of(data / "roadscene", METHODS)
     report = measure(session.methods, session.pairs[::EVERY_NTH], SEVERITY)
     rows = [*report["kept"].items(), ("mean", report["mean"])]
     head = ["", *(NAMES.get(name, f"`{name}`") for name in METHODS)]

@@ -1,6 +1,6 @@
 """Settings of a training run."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -73,6 +73,17 @@ class TrainConfig(Config):
     explosion: float = Field(default=100.0, gt=1)
     max_skipped: int = Field(default=10, ge=1)
     fixed_crops: int | None = Field(default=None, ge=1)
+
+    @property
+    def cutting(self) -> dict[str, Any]:
+        """How a crop is made of its position: all settings of `training_crops`, by their names."""
+        return {
+            "seed": self.seed,
+            "side": self.crop,
+            "shrunk": self.shrunk,
+            "degraded": self.degraded,
+            "dimmed": self.dimmed,
+        }
 
 
 class ScalingConfig(Config):

@@ -51,15 +51,7 @@ class TrainingFeed:
     def batch(self, step: int, config: TrainConfig, rank: int = 0, world: int = 1) -> TrainBatch:
         """Return the crops of `step` that belong to worker `rank` of `world`."""
         positions = crop_positions(step, config)[rank::world]
-        crops = training_crops(
-            self._dataset,
-            positions,
-            config.seed,
-            config.crop,
-            shrunk=config.shrunk,
-            degraded=config.degraded,
-            dimmed=config.dimmed,
-        )
+        crops = training_crops(self._dataset, positions, **config.cutting)
         text = np.stack([self._texts[pair_id][1] for pair_id in crops.pair_ids])
         return TrainBatch(
             pair_ids=crops.pair_ids,

@@ -7,11 +7,8 @@ import pytest
 import torch
 
 from dtpf.evaluation.loading import load_pair
-from dtpf.evaluation.session import EvaluationSpec, Session
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = ROOT.parent / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the pairs in ../shared/data")
 
 
 @pytest.fixture
@@ -64,11 +61,9 @@ def test_peers_have_the_means_of_their_scores(bench, tmp_path):
 
 
 @pytest.mark.real
-@needs_data
-def test_the_shipped_network_adds_neither_grain_nor_checkerboards(bench):
+def test_the_shipped_network_adds_neither_grain_nor_checkerboards(bench, real_data):
     """SF rewards pixels that alternate, and whatever looks at Sobel slopes does not see them."""
-    spec = EvaluationSpec.from_options(str(DATA / "roadscene"), ["roadscene_1m"], [])
-    session = Session.prepare(spec)
+    session = bench.session_of(real_data / "roadscene", ["roadscene_1m"])
     (network,) = session.methods
     grains = []
     for pair in session.pairs[::3]:

@@ -16,8 +16,6 @@ from dtpf.core.metrics import score
 from dtpf.core.ops.color import rgb_to_ycbcr
 from dtpf.evaluation.baselines import laplacian_pyramid, maximum
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
-ROADS = DATA / "roadscene" / "test"
 MEDICAL = {f"harvard_{kind}_mri": kind for kind in ("ct", "pet", "spect")}
 NAMES = ("EN", "SF", "VIF", "Qabf", "SSIM", "Nabf")
 
@@ -47,9 +45,6 @@ def test_a_folder_of_the_same_name_goes_first(tmp_path, monkeypatch):
     assert shipped.located("s3://a/b") == "s3://a/b"
 
 
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the pairs in ../shared/data")
-
-
 def real_pairs(first: Path, second: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Colour and grey image of all pairs of two folders."""
     for file in sorted(first.iterdir()):
@@ -73,9 +68,9 @@ def means(fuser: Fuser, pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str,
 
 
 @pytest.mark.real
-@needs_data
-def test_scores_on_real_pairs_are_those_of_the_card():
-    fuser, pairs = Fuser(), list(real_pairs(ROADS / "vi", ROADS / "ir"))[::3]
+def test_scores_on_real_pairs_are_those_of_the_card(real_data):
+    roads = real_data / "roadscene" / "test"
+    fuser, pairs = Fuser(), list(real_pairs(roads / "vi", roads / "ir"))[::3]
     found = means(fuser, pairs)
     assert len(pairs) == 10
     for metric in ("EN", "VIF", "Qabf"):
@@ -86,11 +81,10 @@ def test_scores_on_real_pairs_are_those_of_the_card():
 
 
 @pytest.mark.real
-@needs_data
 @pytest.mark.parametrize("name", MEDICAL)
-def test_medical_networks_score_as_their_cards_say_and_keep_colours(name):
+def test_medical_networks_score_as_their_cards_say_and_keep_colours(name, real_data):
     kind = MEDICAL[name]
-    folder = DATA / "harvard" / f"{kind}-mri" / "test"
+    folder = real_data / "harvard" / f"{kind}-mri" / "test"
     fuser, pairs = Fuser.from_bundle(name), list(real_pairs(folder / kind, folder / "mri"))
     found = means(fuser, pairs)
     assert found["shipped"]["Qabf"] > max(found["maximum"]["Qabf"], found["pyramid"]["Qabf"])

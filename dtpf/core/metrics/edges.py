@@ -100,7 +100,7 @@ def nabf(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor, ramp: flo
         lost_b = (1.0 - _kept_for_artefacts(second, fused)) * weight_b
         strongest = torch.maximum(first.strength, second.strength)
         counted = _excess(fused.strength, strongest, ramp)
-        added = added + torch.where(counted > 0, counted * (lost_a + lost_b), 0.0).sum(dim=(1, 2))
+        added = added + (counted * (lost_a + lost_b)).sum(dim=(1, 2))
         total = total + (weight_a + weight_b).sum(dim=(1, 2))
     return added / total
 

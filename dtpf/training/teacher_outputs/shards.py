@@ -140,7 +140,8 @@ def shards_of(spec: TrainSpec, store: Store, pairs: Sequence[Pair]) -> OutputSha
         contents,
         spec.embeddings,
         spec.infrared_scaling,
-        [train.seed, train.crop, train.precision, train.shrunk, train.degraded, train.dimmed],
+        train.cutting,
+        train.precision,
         spec.distill.teacher_sees,
     )
     return OutputShards(store, network, sha256, digest)
