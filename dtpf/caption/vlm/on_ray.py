@@ -143,7 +143,7 @@ def _processor(engine: EngineResources, model: str) -> Any:
         model_source=model,
         engine_kwargs=engine_kwargs(engine),
         batch_size=engine.batch_size,
-        max_concurrent_batches=max(2, -(-engine.max_num_seqs // engine.batch_size)),
+        max_concurrent_batches=_batches_in_flight(engine),
         concurrency=(engine.engines, engine.engines),
         should_continue_on_error=True,
         prepare_multimodal_stage=False,
@@ -165,6 +165,15 @@ def _processor(engine: EngineResources, model: str) -> Any:
         "num_cpus": engine.stage_cpus,
     }
     return processor
+
+
+def _batches_in_flight(engine: EngineResources) -> int:
+    """Return how many batches an engine is given at once.
+
+    Twice what it answers at a time, and two that are on their way: a batch comes back when its last
+    answer is there, and until then the places of the others have to be taken by those that wait.
+    """
+    return 2 + -(-2 * engine.max_num_seqs // engine.batch_size)
 
 
 def engine_kwargs(engine: EngineResources) -> dict[str, Any]:
