@@ -26,7 +26,8 @@ from dtpf.evaluation.loading import load_pair
 from dtpf.evaluation.methods import Method
 from dtpf.evaluation.session import EvaluationSpec, Session
 
-METHODS = ["roadscene_1m", "max", "laplacian"]
+TRIVIAL = ["max", "laplacian"]
+METHODS = ["roadscene_2m", "roadscene_1m", *TRIVIAL]
 EVERY = [(modality, kind) for modality, kinds in DEGRADATIONS.items() for kind in kinds]
 
 Scores = dict[str, dict[str, float]]  # of each method, its mean in each metric

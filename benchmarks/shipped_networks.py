@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from pages import table, updated
-from robustness import METHODS, fused_as_stored, measure
+from robustness import METHODS, TRIVIAL, fused_as_stored, measure
 from torch import Tensor
 
 from dtpf.core.metrics import score
@@ -28,7 +28,7 @@ from dtpf.evaluation.session import EvaluationSpec, Session
 
 METRICS = ("EN", "SF", "VIF", "Qabf", "SSIM", "Nabf")
 NAMES = {"max": "per-pixel maximum", "laplacian": "Laplacian pyramid"}
-_TRIVIAL = ("max", "mean")  # in the peers' file; ours are scored here
+_SCORED_HERE = ("max", "mean")  # in the peers' file; ours are scored here
 SEVERITY = 0.6
 EVERY_NTH = 3  # every so many pairs are degraded: fifteen kinds take long
 _WINDOW = 7  # pixels a side in which grain is measured
@@ -116,7 +116,7 @@ def peer_lines(path: Path) -> list[list[str]]:
         scores = list(csv.DictReader(file))
     lines = []
     for method in dict.fromkeys(row["method"] for row in scores):
-        if method in _TRIVIAL:
+        if method in _SCORED_HERE:
             continue
         own = [row for row in scores if row["method"] == method]
         known = [name for name in METRICS if name in own[0]]
@@ -134,7 +134,7 @@ def roads(data: Path) -> str:
 def medical(kind: str) -> Callable[[Path], str]:
     """Return what makes the table of one kind of medical pairs."""
     network = f"harvard_{kind.replace('-', '_')}"
-    return lambda data: scores_table(rows_of(data / "harvard" / kind, [network, *METHODS[1:]]))
+    return lambda data: scores_table(rows_of(data / "harvard" / kind, [network, *TRIVIAL]))
 
 
 def degraded(data: Path) -> str:

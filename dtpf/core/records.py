@@ -31,6 +31,9 @@ DEGRADATIONS: dict[str, tuple[str, ...]] = {
     ),
     "infrared": ("low_contrast", "noise", "stripes", "gaussian_blur", "downsampling"),
 }
+EVERY_DEGRADATION = tuple(
+    f"{modality}/{kind}" for modality, kinds in DEGRADATIONS.items() for kind in kinds
+)
 
 
 @dataclass(frozen=True, order=True)

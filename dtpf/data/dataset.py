@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dtpf.core.ops.padding import reflect_pad_to_size
 from dtpf.core.ops.pixels import Scaling
-from dtpf.core.records import Pair
+from dtpf.core.records import EVERY_DEGRADATION, Pair
 from dtpf.core.storage.patience import patiently
 from dtpf.core.storage.uri import read_bytes
 from dtpf.data.cache import ByteCache
@@ -141,13 +141,14 @@ def training_crops(
     shrunk: float = 0.0,
     degraded: float = 0.0,
     dimmed: float = 0.0,
+    degradations: Sequence[str] = EVERY_DEGRADATION,
 ) -> CropBatch:
     """Return the crops at these positions: `side` pixels square, flipped and turned at random.
 
     An image that is smaller than the crop is extended by reflection. A share of `shrunk` of the
     crops is cut from the image shrunk (mean over areas) until its shorter side is `side`. A share
-    of `degraded` gets one to three degradations; guides stay clean. A share of `dimmed` is a scene
-    with less light or heat: images and guides alike, down to a tenth.
+    of `degraded` gets one to three of `degradations`; guides stay clean. A share of `dimmed` is a
+    scene with less light or heat: images and guides alike, down to a tenth.
     """
     pair_ids, crops = [], []
     for position in positions:
@@ -161,7 +162,7 @@ def training_crops(
         if changes.random() < dimmed:
             crop = _dim(crop, changes)
         if changes.random() < degraded:
-            crop = [*_degrade(crop[0], crop[1], tensors[0].shape[2], changes), *crop[2:]]
+            crop = [*_degrade(crop, tensors[0].shape[2], changes, degradations), *crop[2:]]
         crops.append(_turn(crop, rng))
         pair_ids.append(images.pair_id)
     return CropBatch(tuple(pair_ids), *(torch.stack(column) for column in zip(*crops, strict=True)))
@@ -189,10 +190,10 @@ def _dim(images: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
 
 
 def _degrade(
-    visible: Tensor, infrared: Tensor, width: int, rng: np.random.Generator
+    crop: Sequence[Tensor], width: int, rng: np.random.Generator, names: Sequence[str]
 ) -> tuple[Tensor, Tensor]:
-    pair = visible.permute(1, 2, 0).numpy(), infrared[0].numpy()
-    seen, heat = apply(pair, draw_degradations(rng), rng, width)
+    pair = crop[0].permute(1, 2, 0).numpy(), crop[1][0].numpy()
+    seen, heat = apply(pair, draw_degradations(rng, names=names), rng, width)
     return torch.from_numpy(seen).permute(2, 0, 1), torch.from_numpy(heat)[None]
 
 

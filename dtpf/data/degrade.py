@@ -14,7 +14,7 @@ from kornia.filters import gaussian_blur2d, motion_blur
 from torch import Tensor
 
 from dtpf.core.ops.pixels import FloatImage
-from dtpf.core.records import DEGRADATIONS, MODALITIES, Degradation
+from dtpf.core.records import DEGRADATIONS, EVERY_DEGRADATION, MODALITIES, Degradation
 from dtpf.data.weather import haze, rain, snow
 
 ImagePair = tuple[FloatImage, FloatImage]
@@ -22,6 +22,7 @@ Effect = Callable[[FloatImage, float, np.random.Generator, int], FloatImage]
 
 WEATHER = frozenset({"rain", "haze", "snow"})
 _AT_ONCE = (0.6, 0.3, 0.1)  # how often one, two and three degradations come together
+_TRIES = 100  # draws until so many are found that go together: always, but for a few names
 
 # Order in which light and electronics add them: scene, optics, exposure, its pattern, noise.
 _PHYSICAL_ORDER = (
@@ -47,17 +48,28 @@ _INFRARED_BLUR = 0.5  # of weather: how severe, as a share of the weather's own 
 
 
 def draw_degradations(
-    rng: np.random.Generator, lowest: float = 0.2, highest: float = 0.8
+    rng: np.random.Generator,
+    lowest: float = 0.2,
+    highest: float = 0.8,
+    names: Sequence[str] = EVERY_DEGRADATION,
 ) -> tuple[Degradation, ...]:
     """Draw one to three degradations of a pair, severities even between the bounds.
 
-    Half of them are the infrared's, which has fewer kinds.
+    Half of them are the infrared's, which has fewer kinds. `names` are those to draw from, such as
+    `infrared/noise`; where they clash with each other, fewer are drawn than would be.
     """
+    allowed = {
+        modality: [kind for kind in kinds if f"{modality}/{kind}" in names]
+        for modality, kinds in DEGRADATIONS.items()
+    }
+    modalities = [modality for modality in MODALITIES if allowed[modality]]
     wanted = 1 + int(rng.choice(len(_AT_ONCE), p=_AT_ONCE))
     drawn: list[tuple[str, str]] = []
-    while len(drawn) < wanted:
-        modality = MODALITIES[int(rng.integers(len(MODALITIES)))]
-        kinds = DEGRADATIONS[modality]
+    for _ in range(_TRIES):
+        if len(drawn) == wanted:
+            break
+        modality = modalities[int(rng.integers(len(modalities)))]
+        kinds = allowed[modality]
         name = modality, kinds[int(rng.integers(len(kinds)))]
         if not any(_clash(name, other) for other in drawn):
             drawn.append(name)

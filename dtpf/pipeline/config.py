@@ -13,9 +13,10 @@ from dtpf.evaluation.config import EvalConfig
 from dtpf.serving.config import ServeConfig
 from dtpf.training.config import (
     ScalingConfig,
+    StudentMethod,
     TeacherOutputs,
     TrainConfig,
-    required_fixed_crops,
+    check_stored_outputs,
 )
 from dtpf.tuning.config import TuneConfig, TuneResources
 
@@ -30,19 +31,20 @@ class TeacherConfig(Config):
 class StudentConfig(Config):
     """The text-free student: its network, how long it is distilled, and the loss.
 
+    `method=restoration` takes the teacher as it is, and trains what cleans its inputs.
     `teacher_outputs=stored` runs the teacher once for each of `train.fixed_crops`, before the
     training, instead of in every step.
     """
 
     model: ModelConfig
     train: TrainConfig
+    method: StudentMethod = "distillation"
     distill: DistillLossConfig = DistillLossConfig()
     teacher_outputs: TeacherOutputs = "live"
 
     @model_validator(mode="after")
     def _stored_outputs_have_an_end(self) -> Self:
-        if self.teacher_outputs == "stored":
-            required_fixed_crops(self.train)
+        check_stored_outputs(self.teacher_outputs, self.train, self.method)
         return self
 
 

@@ -52,7 +52,7 @@ def student_spec(
 
 
 def _as_student(spec: TrainSpec, student: StudentConfig, **keys: str) -> TrainSpec:
-    settings = {"distill": student.distill, "teacher_outputs": student.teacher_outputs}
+    settings = {name: getattr(student, name) for name in ("method", "distill", "teacher_outputs")}
     return spec.model_copy(update={"task": "student", **settings, **keys})
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dtpf.core.config import Config
 from dtpf.core.errors import UserError
@@ -10,10 +10,12 @@ from dtpf.core.losses import DistillLossConfig, LossConfig, weights_for
 from dtpf.core.metrics.fidelity import MINIMUM_SIDE as VIF_MINIMUM_SIDE
 from dtpf.core.models import ModelConfig
 from dtpf.core.ops.pixels import Scaling
+from dtpf.core.records import EVERY_DEGRADATION
 from dtpf.training.group import GradientDtype
 
 TaskName = Literal["teacher", "student"]
 TeacherOutputs = Literal["live", "stored"]
+StudentMethod = Literal["distillation", "restoration"]
 
 
 class TrainConfig(Config):
@@ -28,6 +30,8 @@ class TrainConfig(Config):
             learns other statistics (channel attention) than those that it meets there.
         degraded: share of the crops to which one to three degradations are added, with the clean
             ones as guides. For networks without text: captions do not know of them.
+        degradations: those that are drawn from, such as `infrared/noise`; every known one unless
+            set.
         dimmed: share of the crops whose images and guides are both darkened, each by a factor of
             its own: night scenes, which are to stay what they are.
         learning_rate: peak of the schedule (linear warm-up, then cosine to zero).
@@ -56,6 +60,7 @@ class TrainConfig(Config):
     crop: int = Field(default=128, ge=16)
     shrunk: float = Field(default=0.0, ge=0.0, le=1.0)
     degraded: float = Field(default=0.0, ge=0.0, le=1.0)
+    degradations: tuple[str, ...] = Field(default=EVERY_DEGRADATION, min_length=1)
     dimmed: float = Field(default=0.0, ge=0.0, le=1.0)
     learning_rate: float = Field(default=1e-4, gt=0)
     warmup: int = Field(default=100, ge=0)
@@ -74,6 +79,15 @@ class TrainConfig(Config):
     max_skipped: int = Field(default=10, ge=1)
     fixed_crops: int | None = Field(default=None, ge=1)
 
+    @field_validator("degradations")
+    @classmethod
+    def _are_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(names) - set(EVERY_DEGRADATION))
+        if unknown:
+            known = ", ".join(EVERY_DEGRADATION)
+            raise ValueError(f"unknown: {', '.join(unknown)}; known: {known}")
+        return names
+
     @property
     def cutting(self) -> dict[str, Any]:
         """How a crop is made of its position: all settings of `training_crops`, by their names."""
@@ -83,6 +97,7 @@ class TrainConfig(Config):
             "shrunk": self.shrunk,
             "degraded": self.degraded,
             "dimmed": self.dimmed,
+            "degradations": self.degradations,
         }
 
 
@@ -129,6 +144,8 @@ class TrainSpec(Config):
         embeddings: prefix of the embedding shards.
         infrared_scaling: how 16-bit infrared is brought to [0, 1].
         teacher_bundle: prefix of the teacher's bundle, for the student.
+        method: `distillation` trains a student of its own; `restoration` takes the teacher, which
+            must have no text, and trains what cleans its inputs (`ModelConfig.restoration`).
         teacher_outputs: whether a student's teacher runs in every step, or its outputs for
             `train.fixed_crops` are read from the store, where they were written before.
         provenance: what the bundle's card says of its origin.
@@ -146,6 +163,7 @@ class TrainSpec(Config):
     embeddings: str
     infrared_scaling: Scaling = "percentile"
     teacher_bundle: str | None = None
+    method: StudentMethod = "distillation"
     teacher_outputs: TeacherOutputs = "live"
     provenance: dict[str, str] = Field(default_factory=dict)
 
@@ -170,9 +188,25 @@ class TrainSpec(Config):
 
     @model_validator(mode="after")
     def _stored_outputs_have_an_end(self) -> Self:
-        if self.teacher_outputs == "stored":
-            required_fixed_crops(self.train)
+        check_stored_outputs(self.teacher_outputs, self.train, self.method)
         return self
+
+
+def check_stored_outputs(
+    outputs: TeacherOutputs, train: TrainConfig, method: StudentMethod
+) -> None:
+    """Refuse stored outputs of a teacher where they would have no end or no use.
+
+    Raises:
+        UserError: `train.fixed_crops` is not set, or `method` asks no teacher.
+    """
+    if outputs == "live":
+        return
+    if method == "restoration":
+        raise UserError(
+            "student.method=restoration asks no teacher; set student.teacher_outputs=live"
+        )
+    required_fixed_crops(train)
 
 
 def required_fixed_crops(train: TrainConfig) -> int:

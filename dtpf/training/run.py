@@ -12,7 +12,7 @@ import torch
 from dtpf.core.bundle import load_bundle, read_bundle_config, save_bundle
 from dtpf.core.errors import UserError
 from dtpf.core.machine import keep_freed_memory
-from dtpf.core.models import count_parameters
+from dtpf.core.models import FusionNet, ModelConfig, count_parameters
 from dtpf.core.records import Pair, pairs_from_table
 from dtpf.core.storage.patience import STORAGE_PATIENCE
 from dtpf.core.storage.store import Store
@@ -24,6 +24,7 @@ from dtpf.training.feed import TrainingFeed, check_texts
 from dtpf.training.group import Group
 from dtpf.training.journal import Journal, StepHook, ValidationHook
 from dtpf.training.loop import Hooks, fit
+from dtpf.training.restoration import RestorationTask
 from dtpf.training.tasks import DistillTask, FusionTask, Task
 from dtpf.training.teacher_outputs.reader import open_outputs
 from dtpf.training.validation import Validator
@@ -105,7 +106,26 @@ def build_task(spec: TrainSpec, store: Store) -> Task:
     live = spec.teacher_outputs == "live"
     teacher = load_bundle(uri).model if live else read_bundle_config(uri)[0]
     torch.manual_seed(spec.train.seed)  # again: loading a network draws its first weights
+    if spec.method == "restoration":
+        return _restoration_task(spec.model, teacher, uri)
     return DistillTask(spec.model, teacher, spec.loss, spec.distill)
+
+
+def _restoration_task(model: ModelConfig, teacher: FusionNet | ModelConfig, uri: str) -> Task:
+    assert isinstance(teacher, FusionNet), "TrainSpec refuses stored outputs here"
+    try:
+        return RestorationTask(model, teacher)
+    except ValueError:
+        wanted = teacher.config.model_copy(update={"restoration": model.restoration or 24})
+        changed = [
+            f"student.model.{name}={value}"
+            for name, value in wanted.as_dict().items()
+            if getattr(model, name) != getattr(wanted, name)
+        ]
+        raise UserError(
+            f"student.method=restoration goes in front of {uri}, whose shape the student has to "
+            f"have: set {' '.join(changed)}"
+        ) from None
 
 
 def _check_texts_of_teacher(spec: TrainSpec, store: Store) -> None:

@@ -127,6 +127,7 @@ OTHERS = {
     "windows": {"window": 6, "overlap": 0.0, "start": "brighter", "fusion": "multiscale"},
     "pyramid": {"start": "pyramid", "overlap": 1.0, "fusion": "dynamic"},
     "bands": {"start": "bands"},
+    "restoration": {"restoration": 4},
 }
 
 

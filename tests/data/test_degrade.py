@@ -178,6 +178,14 @@ def test_drawn_degradations_are_one_to_three_that_make_sense_together():
         assert len(seen & WEATHER) <= 1
 
 
+@pytest.mark.parametrize("names", [("infrared/noise",), ("visible/rain", "visible/snow")])
+def test_only_what_is_asked_for_is_drawn(names):
+    rng = np.random.default_rng(0)
+    drawn = [draw_degradations(rng, names=names) for _ in range(40)]
+    assert {len(items) for items in drawn} == {1}  # a kind once, and one weather at a time
+    assert {item.name for items in drawn for item in items} == set(names)
+
+
 def test_no_degradation_gives_the_pair_back():
     visible, infrared = apply((SCENE.visible, SCENE.infrared), (), np.random.default_rng(0))
     assert visible is SCENE.visible

@@ -1,4 +1,4 @@
-"""Losses: fusion terms and their text-dependent weights, distillation terms."""
+"""Losses: fusion terms and their text-dependent weights, distillation and restoration terms."""
 
 from dtpf.core.losses.distillation import (
     DistillLossConfig,
@@ -8,6 +8,7 @@ from dtpf.core.losses.distillation import (
     feature_loss,
     result_loss,
 )
+from dtpf.core.losses.restoration import restoration_loss
 from dtpf.core.losses.terms import (
     WEIGHT_OF,
     fusion_terms,
@@ -27,6 +28,7 @@ __all__ = [
     "feature_loss",
     "fusion_terms",
     "medical_weights_for",
+    "restoration_loss",
     "result_loss",
     "terms_with_weight",
     "weighted_total",

@@ -101,7 +101,7 @@ class Chain(nn.Sequential):
 def channel_block(channels: int, level: int, config: ModelConfig) -> Chain:
     """Return channel attention (TSAB) and a feed-forward layer; `level` 0 to 3 sets the heads."""
     if config.block == "convolution":
-        return _convolutions(1, channels)
+        return convolutions(1, channels)
     attention = ChannelAttention(channels, config.channel_heads[level])
     return Chain(ChannelResidual(channels, attention), _feed_forward(channels, config))
 
@@ -109,7 +109,7 @@ def channel_block(channels: int, level: int, config: ModelConfig) -> Chain:
 def spatial_block(channels: int, level: int, config: ModelConfig) -> Chain:
     """Return spatial attention (SSAB) and a feed-forward layer; `level` 0 to 3 sets the heads."""
     if config.block == "convolution":
-        return _convolutions(1, channels)
+        return convolutions(1, channels)
     heads = config.spatial_heads[level]
     attention = WindowAttention(channels, heads, config.head_dim, config.window, config.margin)
     return Chain(LocalResidual(channels, attention), _feed_forward(channels, config))
@@ -121,7 +121,7 @@ def blocks(count: int, channels: int, level: int, config: ModelConfig) -> Chain:
     With `config.block` of `convolution`, each is two convolutions, and so are those above.
     """
     if config.block == "convolution":
-        return _convolutions(count, channels)
+        return convolutions(count, channels)
     parts: list[nn.Module] = []
     for _ in range(count):
         parts.extend(channel_block(channels, level, config))
@@ -129,7 +129,8 @@ def blocks(count: int, channels: int, level: int, config: ModelConfig) -> Chain:
     return Chain(*parts)
 
 
-def _convolutions(count: int, channels: int) -> Chain:
+def convolutions(count: int, channels: int) -> Chain:
+    """Return `count` residuals of two 3x3 convolutions each."""
     return Chain(*(LocalResidual(channels, TwoConvs(channels)) for _ in range(count)))
 
 

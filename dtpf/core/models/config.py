@@ -43,6 +43,8 @@ class ModelConfig(Config):
             `pyramid`, both sources merged by Laplacian pyramids, which keeps more of their edges;
             `bands` has no such convolution: the network mixes the sources' Laplacian bands, from
             a mixture by the stronger edges on, which learns fastest by far; see `BandMixer`.
+        restoration: channels of level 1 of the U-net that cleans both images before they are fused
+            (`Restorer`); 0: they are fused as they are, as in the paper.
     """
 
     width: int = Field(default=48, ge=4)
@@ -59,6 +61,7 @@ class ModelConfig(Config):
     text_dim: int = Field(default=TEXT_DIM, ge=1)
     fusion: FusionKind = "scfm"
     start: Start = "visible"
+    restoration: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -72,6 +75,8 @@ class ModelConfig(Config):
             raise ValueError(f"start=bands needs a window of 8 or more, got {self.window}")
         if self.width % 2:
             raise ValueError(f"width must be even, got {self.width}")
+        if self.restoration % 2:
+            raise ValueError(f"restoration must be even, got {self.restoration}")
         return self
 
     @property
@@ -116,6 +121,17 @@ def _tiny(width: int, text: bool) -> ModelConfig:
     )
 
 
+# For CPUs: without attention, which takes most of the time and of the training.
+_CONVOLUTIONS = ModelConfig(
+    width=12,
+    blocks=(1, 1, 1, 1),
+    refinement=0,
+    block="convolution",
+    text=False,
+    fusion="concat",
+    start="bands",
+)
+
 # The paper counts 40.3M parameters for the teacher and 4.10M for the student. It leaves open where
 # feed-forward layers stand inside the fusion modules; one behind each attention, as everywhere
 # else, comes nearest to the counts of all three published shapes (widths 48, 32 and 16). The rest
@@ -124,16 +140,8 @@ PRESETS: dict[str, ModelConfig] = {
     "teacher_40m": ModelConfig(ffn_expansion=2.5),
     "student_4m": _student(16),
     **{f"student_w{width}": _student(width) for width in (8, 12, 16, 24, 32, 48)},
-    # For CPUs: without attention, which takes most of the time and of the training.
-    "student_1m": ModelConfig(
-        width=12,
-        blocks=(1, 1, 1, 1),
-        refinement=0,
-        block="convolution",
-        text=False,
-        fusion="concat",
-        start="bands",
-    ),
+    "student_1m": _CONVOLUTIONS,
+    "student_2m": _CONVOLUTIONS.model_copy(update={"restoration": 24}),
     "teacher_tiny": _tiny(16, text=True),
     "student_tiny": _tiny(8, text=False),
 }

@@ -16,6 +16,7 @@ from dtpf.core.models.config import LEVELS, ModelConfig, preset
 from dtpf.core.models.layers import Conv, Downsample, Upsample, pointwise
 from dtpf.core.models.merging import merging
 from dtpf.core.models.modulation import TextModulation
+from dtpf.core.models.restoration import Restorer
 from dtpf.core.ops.color import luminance, raise_luminance, recolour
 from dtpf.core.ops.padding import reflect_pad_to_multiple
 from dtpf.core.ops.pyramid import laplacian_pyramid
@@ -91,6 +92,7 @@ class FusionNet(nn.Module):
         )
         self.decoder = Decoder(config)
         self.refinement = blocks(config.refinement, 2 * config.width, 0, config)
+        self.restorer = Restorer(config.restoration) if config.restoration else None
         self.out: Conv | BandMixer
         if config.start == "bands":
             self.out = BandMixer(config.feature_widths)
@@ -142,6 +144,8 @@ class FusionNet(nn.Module):
         height, width = visible.shape[-2:]
         visible = reflect_pad_to_multiple(visible, self.config.stride)
         infrared = reflect_pad_to_multiple(infrared, self.config.stride)
+        if self.restorer is not None:
+            visible, infrared = (x.clamp(0, 1) for x in self.restorer(visible, infrared))
         if isinstance(self.out, BandMixer):
             gray = luminance(visible)
             advantage = edge_advantage(gray, infrared)

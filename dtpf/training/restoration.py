@@ -1,0 +1,54 @@
+"""A student that is its teacher with a restoration in front.
+
+Legend: B = batch.
+"""
+
+import copy
+
+from torch import Tensor, nn
+
+from dtpf.core.losses import restoration_loss
+from dtpf.core.models import FusionNet, ModelConfig
+from dtpf.core.models.restoration import Restorer
+from dtpf.training.tasks import Task, TrainBatch
+
+# Tolerances of the first and of the last step, squared distances. A tight one from the beginning
+# makes each change cost more on clean images than it brings on degraded ones, and changing nothing
+# is all that is learned; with a loose one to the end, clean images lose their fine texture.
+_LOOSE, _TIGHT = 1e-2, 1e-4
+
+
+class RestorationTask(Task):
+    """Train what cleans a pair before it is fused, in front of a network that stays as it is.
+
+    Metrics of the fused picture tell little of noise, and the clean pair tells all; and what the
+    network makes of clean pairs, it goes on making.
+
+    Raises:
+        ValueError: but for the restoration, `model` is not the shape of the trained network.
+    """
+
+    def __init__(self, model: ModelConfig, trained: FusionNet) -> None:
+        super().__init__()
+        self.network = FusionNet(model)
+        theirs = trained.config.model_copy(update={"restoration": model.restoration})
+        if self.network.restorer is None or theirs != model:
+            raise ValueError("restoration needs the trained network's shape, and a restorer")
+        self.network.load_state_dict(trained.state_dict(), strict=False)
+        self.trainable = self.network.restorer
+
+    def network_in(self, trainable: nn.Module) -> FusionNet:
+        """Return the network with that restorer."""
+        network = copy.deepcopy(self.network)
+        assert isinstance(trainable, Restorer)
+        network.restorer = trainable
+        return network
+
+    def forward(self, batch: TrainBatch, trainable: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the share of the degradations that is left (B,); there is one term."""
+        given = batch.visible_B3HW, batch.infrared_B1HW
+        clean = batch.visible_guide_B3HW, batch.infrared_guide_B1HW
+        seen, heat = trainable(*given)
+        tolerance = _LOOSE * (_TIGHT / _LOOSE) ** batch.progress
+        loss = restoration_loss((seen.float(), heat.float()), given, clean, tolerance)
+        return loss, {"restoration": loss}
