@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dtpf.core.records import Degradation
 from dtpf.evaluation.loading import load_pair
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,3 +74,19 @@ def test_the_shipped_network_adds_neither_grain_nor_checkerboards(bench, real_da
         assert bench.ratio(*map(bench.alternation, planes)) < 1.2, pair.pair_id
     assert sum(grains) / len(grains) < 1.0
     assert max(grains) < 1.06
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("kind", ["noise", "stripes"])
+def test_the_network_that_cleans_keeps_more_of_a_degraded_infrared(bench, real_data, kind):
+    robustness = importlib.import_module("robustness")  # `bench` has made it known
+    names = ["roadscene_2m", "roadscene_1m"]
+    session = bench.session_of(real_data / "roadscene", names)
+    clean, spoilt = (
+        robustness.mean_scores(session.methods, session.pairs[::10], degradations)
+        for degradations in ((), (Degradation("infrared", kind, bench.SEVERITY),))
+    )
+    # Both beside the clean score of the one that does not clean.
+    cleaning, plain = (robustness.share(spoilt[name], clean["roadscene_1m"]) for name in names)
+    assert cleaning > plain + 0.1
+    assert robustness.share(clean["roadscene_2m"], clean["roadscene_1m"]) > 0.97

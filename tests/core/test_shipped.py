@@ -34,7 +34,7 @@ def test_a_shipped_network_is_small_and_says_where_it_comes_from(name):
 
 
 def test_the_small_one_has_at_most_a_million_parameters():
-    assert Fuser().info["parameters"] <= 1_000_000
+    assert Fuser.from_bundle("roadscene_1m").info["parameters"] <= 1_000_000
 
 
 def test_a_folder_of_the_same_name_goes_first(tmp_path, monkeypatch):
