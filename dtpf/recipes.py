@@ -9,7 +9,7 @@ from dtpf.ablations import ABLATIONS
 from dtpf.caption.config import CaptionConfig, CaptionResources, EngineResources, VlmConfig
 from dtpf.core.config import apply_overrides
 from dtpf.core.errors import UserError
-from dtpf.core.losses import LossConfig, TermWeights
+from dtpf.core.losses import DistillLossConfig, LossConfig, TermWeights
 from dtpf.core.models import PRESETS
 from dtpf.data.index import DataConfig
 from dtpf.pipeline.config import PipelineConfig, StudentConfig, TeacherConfig
@@ -47,25 +47,13 @@ def tiny_cpu() -> PipelineConfig:
     )
 
 
-# What spoils a fused picture most. Whatever dims or blurs one source costs it little: the other is
-# there. With those too, a restoration learns several times as slowly.
-_RESTORED = (
-    "visible/noise",
-    "visible/rain",
-    "visible/haze",
-    "visible/snow",
-    "infrared/noise",
-    "infrared/stripes",
-)
-_NOISE = tuple(name for name in _RESTORED if name.endswith(("noise", "stripes")))
-
-
 def student_1m_cpu() -> PipelineConfig:
-    """The shipped networks for CPUs: the teacher, and the same that first cleans what it fuses.
+    """The shipped network for CPUs, which is the teacher, and a student for degraded inputs.
 
-    Both are without text. The teacher learns from the metrics (`sharp`) what to make of clean
-    pairs, on cut-outs and on whole scenes shrunk to their size. The student is the teacher with a
-    restoration in front, and only that is trained.
+    Both are without text and of one size. The teacher learns from the metrics (`sharp`) what to
+    make of clean pairs, on cut-outs and on whole scenes shrunk to their size. The student learns to
+    make the same of degraded ones: metrics say little there, what the teacher made of the clean
+    pair says it all.
     """
     small = tiny_cpu()
     train = TrainConfig(
@@ -80,28 +68,48 @@ def student_1m_cpu() -> PipelineConfig:
         validate_every=200,
         checkpoint_every=200,
     )
-    restoration = train.model_copy(
+    degraded = train.model_copy(update={"steps": 1200, "degraded": 0.6})
+    model = PRESETS["student_1m"]
+    distill = DistillLossConfig(feature=0.0, result=150.0, teacher_sees="guides")
+    return small.model_copy(
+        update={
+            "run": "student_1m",
+            "loss": LossConfig(preset="sharp"),
+            "teacher": TeacherConfig(model=model, train=train),
+            "student": StudentConfig(model=model, train=degraded, distill=distill),
+        }
+    )
+
+
+def student_2m_cpu() -> PipelineConfig:
+    """The teacher of `student_1m_cpu`, and as student the same behind a restoration.
+
+    Only that is trained, on what spoils a fused picture most. Whatever dims or blurs one source
+    costs it little, for the other is there; with those kinds too, a restoration learns several
+    times as slowly.
+    """
+    base = student_1m_cpu()
+    train = base.student.train.model_copy(
         update={
             "steps": 3200,
             "batch": 8,
             "shrunk": 0.2,
             "degraded": 0.95,
-            "degradations": _RESTORED,
+            "degradations": (
+                "visible/noise",
+                "visible/rain",
+                "visible/haze",
+                "visible/snow",
+                "infrared/noise",
+                "infrared/stripes",
+            ),
             "dimmed": 0.1,
             "ema": 0.995,
             "validate_every": 800,
         }
     )
-    return small.model_copy(
-        update={
-            "run": "student_1m",
-            "loss": LossConfig(preset="sharp"),
-            "teacher": TeacherConfig(model=PRESETS["student_1m"], train=train),
-            "student": StudentConfig(
-                model=PRESETS["student_2m"], train=restoration, method="restoration"
-            ),
-        }
-    )
+    student = StudentConfig(model=PRESETS["student_2m"], train=train, method="restoration")
+    return base.model_copy(update={"student": student})
 
 
 def student_1m_medical() -> PipelineConfig:
@@ -111,15 +119,15 @@ def student_1m_medical() -> PipelineConfig:
     the colour image shows, so its brightness counts twice as much.
     """
     base = student_1m_cpu()
-    slices = {"shrunk": 0.0, "dimmed": 0.0}
-    train = base.teacher.train.model_copy(update={"steps": 450, "validate_every": 100, **slices})
-    restoration = base.student.train.model_copy(update={"degradations": _NOISE, **slices})
+    train = base.teacher.train.model_copy(
+        update={"steps": 450, "shrunk": 0.0, "dimmed": 0.0, "validate_every": 100}
+    )
     return base.model_copy(
         update={
             "run": "student_1m_medical",
             "loss": LossConfig(preset="sharp", scale=TermWeights(intensity=2.0)),
             "teacher": base.teacher.model_copy(update={"train": train}),
-            "student": base.student.model_copy(update={"train": restoration}),
+            "student": base.student.model_copy(update={"train": train}),
         }
     )
 
@@ -193,6 +201,7 @@ RECIPES: dict[str, Callable[[], PipelineConfig]] = {
     for recipe in (
         tiny_cpu,
         student_1m_cpu,
+        student_2m_cpu,
         student_1m_medical,
         teacher_40m_1gpu,
         teacher_40m_8x4090,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 
+from dtpf.core.errors import UserError
 from dtpf.core.storage.receipts import Receipt, environment, utc_now, write_receipt
 from dtpf.pipeline.plan import BEFORE, STAGES, TITLES, Plan, Step
 from dtpf.pipeline.publish import deploy
@@ -36,8 +37,14 @@ def run_stages(context: Context, names: Sequence[str] = STAGES) -> dict[str, Rec
     """Run the named stages in the pipeline's order and return their receipts.
 
     Raises:
-        UserError: what a stage reports, or a stage before the first one that has no result.
+        UserError: what a stage reports, or a stage before the first one that has no result; at once
+            where a stage cannot be run with these settings.
     """
+    if "tune" in names and context.plan.config.student.method == "restoration":
+        raise UserError(
+            "student.method=restoration leaves the search nothing to search; run "
+            "jobs/distill_student.py and then jobs/ship.py, or set student.method=distillation"
+        )
     receipts = {}
     for name in (stage for stage in STAGES if stage in names):
         receipts[name] = _run_stage(context, name)

@@ -53,6 +53,12 @@ def done(tmp_path_factory) -> tuple[Store, dict[str, Receipt], list[str]]:
     return store, run(store, in_process(), lines=lines), lines
 
 
+def test_a_student_without_a_search_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(UserError, match=r"nothing to search; run jobs/distill_student.py"):
+        run(Store(tmp_path), IDLE, "student.method=restoration")
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_stage_leaves_its_receipt_and_results(done):
     store, receipts, _ = done
     assert tuple(receipts) == STAGES

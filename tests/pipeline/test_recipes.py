@@ -40,6 +40,14 @@ def test_cards_without_peer_to_peer_get_their_settings_and_may_be_fewer():
     assert config.teacher.train.batch == 32
 
 
+def test_a_restoration_goes_in_front_of_its_teacher():
+    config = recipe("student_2m_cpu")
+    shape = config.student.model.model_copy(update={"restoration": 0})
+    assert shape == config.teacher.model
+    assert config.teacher == recipe("student_1m_cpu").teacher  # found again in the same store
+    assert config.run == recipe("student_1m_cpu").run
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_takes_every_row(name):
     for row in ABLATIONS:
