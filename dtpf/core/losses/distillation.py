@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtpf.core.config import Config
+from dtpf.core.ops.shapes import check_same_shape
 
 FeatureDistance = Literal["smooth_l1", "l1"]
 TeacherInput = Literal["inputs", "guides"]
@@ -84,11 +85,7 @@ def result_loss(student_BCHW: Tensor, teacher_BCHW: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes differ.
     """
-    if student_BCHW.shape != teacher_BCHW.shape or student_BCHW.ndim != 4:
-        raise ValueError(
-            "expected two (B, C, H, W) of one shape, got "
-            f"{tuple(student_BCHW.shape)} and {tuple(teacher_BCHW.shape)}"
-        )
+    check_same_shape(student_BCHW, teacher_BCHW)
     return (student_BCHW - teacher_BCHW).abs().mean(dim=(1, 2, 3))
 
 

@@ -6,6 +6,7 @@ Legend: B = batch, C = channels, H, W = height and width.
 import torch
 from torch import Tensor
 
+from dtpf.core.ops.shapes import check_same_shape
 from dtpf.core.ops.sobel import sobel
 
 _SLOPES = 0.1  # weight of squared Sobel slopes beside squared pixels: edges are what is fused
@@ -38,11 +39,7 @@ def restoration_loss(restored: Images, given: Images, clean: Images, tolerance: 
 
 def _squared(one_BCHW: Tensor, other_BCHW: Tensor) -> Tensor:
     """Return the mean squared distance of pixels and, weighed, of slopes (B,)."""
-    if one_BCHW.shape != other_BCHW.shape or one_BCHW.ndim != 4:
-        raise ValueError(
-            "expected two (B, C, H, W) of one shape, got "
-            f"{tuple(one_BCHW.shape)} and {tuple(other_BCHW.shape)}"
-        )
+    check_same_shape(one_BCHW, other_BCHW)
     change = one_BCHW - other_BCHW
     slopes = sum(slope.square() for slope in sobel(change, "reflect"))
     return (change.square() + _SLOPES * slopes).mean(dim=(1, 2, 3))

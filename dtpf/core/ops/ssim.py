@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dtpf.core.ops.filters import filter_windows
+from dtpf.core.ops.shapes import check_same_shape
 
 WINDOW_SIZE = 11
 WINDOW_SIGMA = 1.5
@@ -51,11 +52,7 @@ def ssim_map(first_BCHW: Tensor, second_BCHW: Tensor, data_range: float = 1.0) -
     Raises:
         ValueError: shapes differ, or a side is shorter than the 11-pixel window.
     """
-    if first_BCHW.shape != second_BCHW.shape or first_BCHW.ndim != 4:
-        raise ValueError(
-            "expected two (B, C, H, W) of one shape, got "
-            f"{tuple(first_BCHW.shape)} and {tuple(second_BCHW.shape)}"
-        )
+    check_same_shape(first_BCHW, second_BCHW)
     if min(first_BCHW.shape[-2:]) < WINDOW_SIZE:
         raise ValueError(f"SSIM needs {WINDOW_SIZE} pixels a side, got {tuple(first_BCHW.shape)}")
     window = gaussian_window(dtype=first_BCHW.dtype, device=first_BCHW.device)
