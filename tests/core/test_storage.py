@@ -223,6 +223,11 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_HEAD(self):
+        """Answers to HEAD have no body that could say more than the status."""
+        self.send_response(self.server.status)
+        self.end_headers()
+
     def log_message(self, *arguments):
         pass
 
@@ -259,6 +264,21 @@ def test_creating_waits_while_a_server_starts(answering, monkeypatch, status, co
 
     monkeypatch.setattr("dtpf.core.storage.patience.time.sleep", server_is_up)
     assert Store("s3://bucket/x", patience=60).create_table("key", pa.table({"a": [1]}))
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_reading_waits_while_a_server_starts(answering, status):
+    """What opens an object asks for its size first, by HEAD."""
+    answering(status, "")
+    with pytest.raises(StorageAway, match="does not answer"):
+        read_bytes("s3://bucket/x/key")
+
+
+def test_reading_does_not_wait_where_it_is_forbidden(answering):
+    answering(403, "")
+    with pytest.raises(UserError, match="access denied") as caught:
+        read_bytes("s3://bucket/x/key")
+    assert not isinstance(caught.value, StorageAway)
 
 
 def test_creating_waits_for_a_server_that_is_gone(answering, monkeypatch):

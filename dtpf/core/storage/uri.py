@@ -95,8 +95,12 @@ def storage_errors(uri: str) -> Iterator[None]:
         raise UserError(f"{uri}: {_remedy(message)}") from None
 
 
-# Errors that pass when the server is back. An internal error is what some say while they start.
-_AWAY = ("NETWORK_CONNECTION", "INTERNAL_FAILURE", "SERVICE_UNAVAILABLE", "SLOW_DOWN", "curlCode")
+# Errors that pass when the server is back. An internal error is what some say while they start;
+# answers to HEAD have no body that could name it, so that the status has to.
+_AWAY = (
+    *("NETWORK_CONNECTION", "INTERNAL_FAILURE", "SERVICE_UNAVAILABLE", "SLOW_DOWN", "curlCode"),
+    *(f"(HTTP status {status})" for status in (500, 502, 503, 504)),
+)
 
 _REMEDIES = {
     "NO_SUCH_BUCKET": "the bucket does not exist; create it first",
