@@ -33,6 +33,7 @@ def connect() -> None:
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
         return
     ray.init(
+        "local",  # not what somebody else may have started here
         num_cpus=logical_cpus(),
         include_dashboard=False,
         log_to_driver=False,
