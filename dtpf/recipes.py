@@ -91,10 +91,10 @@ def student_2m_cpu() -> PipelineConfig:
     base = student_1m_cpu()
     train = base.student.train.model_copy(
         update={
-            "steps": 3200,
+            "steps": 15000,
             "batch": 8,
             "shrunk": 0.2,
-            "degraded": 0.95,
+            "degraded": 0.75,
             "degradations": (
                 "visible/noise",
                 "visible/rain",
@@ -104,8 +104,10 @@ def student_2m_cpu() -> PipelineConfig:
                 "infrared/stripes",
             ),
             "dimmed": 0.1,
-            "ema": 0.995,
-            "validate_every": 800,
+            "precision": "bfloat16",
+            "ema": 0.998,
+            "validate_every": 2500,
+            "checkpoint_every": 500,
         }
     )
     student = StudentConfig(model=PRESETS["student_2m"], train=train, method="restoration")

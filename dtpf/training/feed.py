@@ -62,7 +62,6 @@ class TrainingFeed:
             text_BD=torch.from_numpy(text),
             weights=_stack([self._weights[pair_id] for pair_id in crops.pair_ids]),
             teacher_outputs=self._teacher_outputs(positions),
-            progress=step / config.steps,
         )
 
     def batches(

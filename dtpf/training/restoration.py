@@ -7,15 +7,12 @@ import copy
 
 from torch import Tensor, nn
 
-from dtpf.core.losses import restoration_loss
+from dtpf.core.losses import judgement_loss, restoration_loss
 from dtpf.core.models import FusionNet, ModelConfig
 from dtpf.core.models.restoration import Restorer
 from dtpf.training.tasks import Task, TrainBatch
 
-# Tolerances of the first and of the last step, squared distances. A tight one from the beginning
-# makes each change cost more on clean images than it brings on degraded ones, and changing nothing
-# is all that is learned; with a loose one to the end, clean images lose their fine texture.
-_LOOSE, _TIGHT = 1e-2, 1e-4
+_TOLERANCE = 1e-4  # mean squared distance, of [0, 1]
 
 
 class RestorationTask(Task):
@@ -45,10 +42,10 @@ class RestorationTask(Task):
         return network
 
     def forward(self, batch: TrainBatch, trainable: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the share of the degradations that is left (B,); there is one term."""
+        """Return the loss (B,): what is left of the degradations, and how well they are seen."""
         given = batch.visible_B3HW, batch.infrared_B1HW
         clean = batch.visible_guide_B3HW, batch.infrared_guide_B1HW
-        seen, heat = trainable(*given)
-        tolerance = _LOOSE * (_TIGHT / _LOOSE) ** batch.progress
-        loss = restoration_loss((seen.float(), heat.float()), given, clean, tolerance)
-        return loss, {"restoration": loss}
+        seen, heat, logits = trainable(*given)
+        left = restoration_loss((seen.float(), heat.float()), given, clean, _TOLERANCE)
+        judged = judgement_loss(logits.float(), given, clean, _TOLERANCE)
+        return left + judged, {"restoration": left, "judgement": judged}

@@ -35,7 +35,6 @@ class TrainBatch:
     Images are float32 in [0, 1]; guides are the clean versions where known, else the inputs.
     `teacher_outputs` is empty where the teacher runs with the student; else it has the teacher's
     fused image (B, 3, H, W) and the features of its decoder's levels 1 to 4, float16.
-    `progress` is the share of the training that is over, in [0, 1].
     """
 
     pair_ids: tuple[str, ...]
@@ -46,7 +45,6 @@ class TrainBatch:
     text_BD: Tensor
     weights: Mapping[str, Tensor]
     teacher_outputs: tuple[Tensor, ...] = ()
-    progress: float = 0.0
 
     def __len__(self) -> int:
         return len(self.pair_ids)
@@ -71,7 +69,6 @@ class TrainBatch:
             change(self.text_BD),
             {name: change(value) for name, value in self.weights.items()},
             tuple(change(value) for value in self.teacher_outputs),
-            self.progress,
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dtpf.core import shipped
 from dtpf.core.records import Degradation
 from dtpf.evaluation.loading import load_pair
 
@@ -64,7 +65,7 @@ def test_peers_have_the_means_of_their_scores(bench, tmp_path):
 @pytest.mark.real
 def test_the_shipped_network_adds_neither_grain_nor_checkerboards(bench, real_data):
     """SF rewards pixels that alternate, and whatever looks at Sobel slopes does not see them."""
-    session = bench.session_of(real_data / "roadscene", ["roadscene_1m"])
+    session = bench.session_of(real_data / "roadscene", [shipped.DEFAULT])
     (network,) = session.methods
     grains = []
     for pair in session.pairs[::3]:
@@ -88,5 +89,5 @@ def test_the_network_that_cleans_keeps_more_of_a_degraded_infrared(bench, real_d
     )
     # Both beside the clean score of the one that does not clean.
     cleaning, plain = (robustness.share(spoilt[name], clean["roadscene_1m"]) for name in names)
-    assert cleaning > plain + 0.1
-    assert robustness.share(clean["roadscene_2m"], clean["roadscene_1m"]) > 0.97
+    assert cleaning > plain + 0.15
+    assert robustness.share(clean["roadscene_2m"], clean["roadscene_1m"]) > 0.99

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from scipy import special
 
 from dtpf.core.models import FusionNet, ModelConfig, build, preset
 from dtpf.core.models.restoration import Restorer
@@ -19,6 +20,14 @@ def restorer(dtype: torch.dtype = torch.float32) -> Restorer:
     return result
 
 
+def judging(ours: Restorer, visible: float, infrared: float) -> Restorer:
+    """Make it judge all images alike."""
+    with torch.no_grad():
+        ours.judge.out.weight.zero_()
+        ours.judge.out.bias.copy_(torch.tensor([visible, infrared]))
+    return ours
+
+
 def pair(height: int = 24, width: int = 40, batch: int = 1, dtype: torch.dtype = torch.float32):
     generator = torch.Generator().manual_seed(height * width)
     rand = lambda channels: torch.rand(  # noqa: E731
@@ -31,18 +40,75 @@ def pair(height: int = 24, width: int = 40, batch: int = 1, dtype: torch.dtype =
 @torch.no_grad()
 def test_every_shape_is_kept(size):
     visible, infrared = pair(*size, batch=2)
-    seen, heat = restorer()(visible, infrared)
-    for own, given in ((seen, visible), (heat, infrared)):
-        assert own.shape == given.shape
-        assert not torch.equal(own, given)
+    ours = restorer()
+    for seen, heat in (ours(visible, infrared)[:2], ours.clean(visible, infrared)):
+        for own, given in ((seen, visible), (heat, infrared)):
+            assert own.shape == given.shape
+            assert not torch.equal(own, given)
+    assert ours(visible, infrared).degraded.shape == (2, 2, size[0] // 8, size[1] // 8)
 
 
 @torch.no_grad()
 def test_a_new_network_changes_nothing():
     visible, infrared = pair()
-    seen, heat = Restorer(4)(visible, infrared)
+    new = Restorer(4)
+    for seen, heat in (new(visible, infrared)[:2], new.clean(visible, infrared)):
+        assert torch.equal(seen, visible)
+        assert torch.equal(heat, infrared)
+
+
+@torch.no_grad()
+def test_what_is_judged_clean_stays_as_it_is():
+    visible, infrared = pair()
+    ours = judging(restorer(), -200.0, 200.0)
+    seen, heat = ours.clean(visible, infrared)
     assert torch.equal(seen, visible)
-    assert torch.equal(heat, infrared)
+    torch.testing.assert_close(heat, ours(visible, infrared).infrared.clamp(0, 1))
+    # An even bet in training, where degraded images are common, says clean to users.
+    even, _ = judging(ours, 0.0, 0.0).clean(visible, infrared)
+    assert (even - visible).abs().max() < 0.02 * (ours(visible, infrared)[0] - visible).abs().max()
+    half, _ = judging(ours, 4.0, 4.0).clean(visible, infrared)
+    full = ours(visible, infrared).visible
+    torch.testing.assert_close(half, (0.5 * (visible + full)).clamp(0, 1))
+
+
+@torch.no_grad()
+def test_judgements_against_loops():
+    """Logarithms of strengths in cells and rectified features, averaged around each cell."""
+    judge, (visible, infrared) = restorer(torch.float64).judge, pair(80, 96, dtype=torch.float64)
+    planes = torch.cat((visible, infrared), dim=1)
+    generator = torch.Generator().manual_seed(1)
+    changes = torch.randn(planes.shape, generator=generator, dtype=torch.float64)
+    deepest = torch.randn(1, 10, 12, 16, generator=generator, dtype=torch.float64)
+    gelu = lambda x: x * (1 + special.erf(x / np.sqrt(2))) / 2  # noqa: E731
+    layer = lambda own, x: own.weight.numpy() @ x + own.bias.numpy()  # noqa: E731
+    cells = np.empty((10, 12, 24))
+    for row, column in np.ndindex(10, 12):
+        strengths = []
+        for image in planes[0].numpy():
+            fine = np.empty((8, 8))
+            for y, x in np.ndindex(8, 8):
+                v, u = 8 * row + y, 8 * column + x
+                near = image[max(0, v - 1) : v + 2, max(0, u - 1) : u + 2]
+                fine[y, x] = image[v, u] - near.mean()
+            strengths.append(np.mean(fine**2))
+        block = slice(8 * row, 8 * row + 8), slice(8 * column, 8 * column + 8)
+        strengths += [np.mean(change[block] ** 2) for change in changes[0].numpy()]
+        features = gelu(layer(judge.features, deepest[0, row, column].numpy()))
+        cells[row, column] = [*(np.log(np.add(strengths, 1e-7)) / 2 + 4), *features]
+    found = judge(planes, changes, deepest)[0].numpy()
+    for row, column in ((0, 0), (9, 11), (4, 3)):
+        around = cells[max(0, row - 8) : row + 9, max(0, column - 8) : column + 9]
+        hidden = gelu(layer(judge.hidden, around.mean(axis=(0, 1))))
+        np.testing.assert_allclose(found[:, row, column], layer(judge.out, hidden), rtol=1e-6)
+
+
+def test_judgements_do_not_teach_what_to_change():
+    ours = restorer()
+    ours(*pair()).degraded.sum().backward()
+    assert ours.out.weight.grad is None
+    assert ours.judge.out.weight.grad.abs().sum() > 0
+    assert ours.embed.weight.grad.abs().sum() > 0
 
 
 @torch.no_grad()
@@ -51,7 +117,7 @@ def test_each_plane_has_a_gain_and_an_offset():
     ours, (visible, infrared) = Restorer(4), pair()
     gains, offsets = torch.tensor([0.5, -0.5, 1.0, 0.25]), torch.tensor([0.1, 0.2, 0.3, 0.4])
     ours.out.bias.copy_(torch.cat((gains, offsets)).repeat_interleave(4))
-    seen, heat = ours(visible, infrared)
+    seen, heat, _ = ours(visible, infrared)
     for number in range(3):
         expected = visible[:, number] * (1 + gains[number]) + offsets[number]
         torch.testing.assert_close(seen[:, number], expected)
@@ -78,8 +144,9 @@ def test_it_sees_means_along_columns_and_rows_of_the_infrared():
 @torch.no_grad()
 def test_a_pair_does_not_see_the_others_of_its_batch():
     ours, (visible, infrared) = restorer(), pair(batch=3)
-    together = ours(visible, infrared)
-    alone = ours(visible[1:2], infrared[1:2])
+    together = *ours(visible, infrared), *ours.clean(visible, infrared)
+    one_pair = visible[1:2], infrared[1:2]
+    alone = *ours(*one_pair), *ours.clean(*one_pair)
     for all_of_them, one in zip(together, alone, strict=True):
         torch.testing.assert_close(all_of_them[1:2], one, atol=1e-6, rtol=1e-5)
 
@@ -87,8 +154,10 @@ def test_a_pair_does_not_see_the_others_of_its_batch():
 def test_gradients():
     ours = restorer(torch.float64)
     images = [image.requires_grad_() for image in pair(16, 16, dtype=torch.float64)]
-    assert torch.autograd.gradcheck(ours, images, fast_mode=True)
-    torch.cat(ours(*images), dim=1).sum().backward()
+    assert torch.autograd.gradcheck(lambda *own: ours(*own)[:2], images, fast_mode=True)
+    new = Restorer(4).double()  # changes nothing, and judges by texture and features alone
+    assert torch.autograd.gradcheck(lambda *own: new(*own).degraded, images, fast_mode=True)
+    sum(part.sum() for part in ours(*images)).backward()
     assert all(weight.grad.abs().sum() > 0 for weight in ours.parameters())
 
 
@@ -100,8 +169,7 @@ def test_a_network_fuses_what_it_restored():
     weights = network.state_dict()
     plain.load_state_dict({name: weights[name] for name in plain.state_dict()})
     images = pair(64, 128)
-    restored = [image.clamp(0, 1) for image in network.restorer(*images)]
-    assert torch.equal(network(*images), plain(*restored))
+    assert torch.equal(network(*images), plain(*network.restorer.clean(*images)))
     assert not torch.equal(network(*images), plain(*images))
     assert network(*pair(17, 70, batch=2)).shape == (2, 3, 17, 70)
 

@@ -8,7 +8,7 @@ from dtpf.core.losses.distillation import (
     feature_loss,
     result_loss,
 )
-from dtpf.core.losses.restoration import restoration_loss
+from dtpf.core.losses.restoration import judgement_loss, restoration_loss
 from dtpf.core.losses.terms import (
     WEIGHT_OF,
     fusion_terms,
@@ -27,6 +27,7 @@ __all__ = [
     "distillation_total",
     "feature_loss",
     "fusion_terms",
+    "judgement_loss",
     "medical_weights_for",
     "restoration_loss",
     "result_loss",

@@ -1,9 +1,10 @@
-"""How far restored images are from the clean ones.
+"""How far restored images are from the clean ones, and whether they were told from them.
 
 Legend: B = batch, C = channels, H, W = height and width.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dtpf.core.ops.shapes import check_same_shape
@@ -18,23 +19,47 @@ def restoration_loss(restored: Images, given: Images, clean: Images, tolerance: 
     """Return the share (B,) of the degradations that is left, mean of both images.
 
     Shares of root mean squares, so that weak noise and deep fog weigh alike, and without the kink
-    of L1, whose derivative on clean images does not fade as they are approached.
+    of L1, whose derivative does not fade as the clean image is approached. What is made of clean
+    images is not looked at; that is for `judgement_loss`.
 
     Args:
         restored: visible (B, 3, H, W) and infrared (B, 1, H, W), about [0, 1].
         given: what they were restored from.
         clean: what they should be; may be the same as `given`.
-        tolerance: mean squared distance, of [0, 1], below which images count as much the same. The
-            smaller it is, the more a clean image is kept as it is.
+        tolerance: mean squared distance, of [0, 1], from which on an image counts as degraded.
 
     Raises:
         ValueError: the shapes differ.
     """
-    shares = [
-        ((_squared(own, goal) + tolerance) / (_squared(start, goal) + tolerance)).sqrt()
-        for own, start, goal in zip(restored, given, clean, strict=True)
-    ]
-    return torch.stack(shares).mean(dim=0)
+    gains = []
+    for own, start, goal in zip(restored, given, clean, strict=True):
+        before = _squared(start, goal)
+        left = ((_squared(own, goal) + tolerance) / (before + tolerance)).sqrt()
+        gains.append(_degraded(before, tolerance) * (1 - left))
+    return 1 - torch.stack(gains).mean(dim=0)
+
+
+def judgement_loss(logits: Tensor, given: Images, clean: Images, tolerance: float) -> Tensor:
+    """Return the cross entropy (B,) of the estimate which images are degraded.
+
+    Args:
+        logits: (B, 2, h, w), of the visible and of the infrared image.
+        given: visible (B, 3, H, W) and infrared (B, 1, H, W).
+        clean: what they should be.
+        tolerance: mean squared distance of [0, 1] at which an image counts as half degraded.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    before = torch.stack([_squared(*pair) for pair in zip(given, clean, strict=True)], dim=1)
+    wanted = _degraded(before, tolerance)[:, :, None, None].expand_as(logits)
+    entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    return entropy.mean(dim=(1, 2, 3))
+
+
+def _degraded(squared: Tensor, tolerance: float) -> Tensor:
+    """Return how much an image at that distance from the clean one counts as degraded."""
+    return squared / (squared + tolerance)
 
 
 def _squared(one_BCHW: Tensor, other_BCHW: Tensor) -> Tensor:

@@ -145,7 +145,7 @@ class FusionNet(nn.Module):
         visible = reflect_pad_to_multiple(visible, self.config.stride)
         infrared = reflect_pad_to_multiple(infrared, self.config.stride)
         if self.restorer is not None:
-            visible, infrared = (x.clamp(0, 1) for x in self.restorer(visible, infrared))
+            visible, infrared = self.restorer.clean(visible, infrared)
         if isinstance(self.out, BandMixer):
             gray = luminance(visible)
             advantage = edge_advantage(gray, infrared)

@@ -5,6 +5,8 @@ the distance to the clean pair, `dtpf.core.losses.restoration_loss`.
 Legend: B = batch, H, W = height and width, C = channels; planes = images (B, C, H, W).
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +19,25 @@ _LEVELS = 3
 _BLOCKS = 2  # of each level, in the encoder and in the decoder
 _IMAGES = 4  # planes: red, green, blue, infrared
 _LONG = 63  # pixels over which stripes are averaged
+_STRIDE = _CELL * 2 ** (_LEVELS - 1)
+# Logit by which degraded images are rarer for users than in training, where every second one is:
+# without it, what little is applied to clean ones takes their finest texture.
+_RARER = 4.0
+_JUDGED = 17  # deepest features a side that are judged together: 136 pixels, a crop in training
+
+
+class Cleaned(NamedTuple):
+    """What a pair would be if it were clean, and whether it needs to be cleaned.
+
+    Attributes:
+        visible: (B, 3, H, W), not clamped.
+        infrared: (B, 1, H, W), not clamped.
+        degraded: logits (B, 2, H/8, W/8) that the visible and the infrared image are, there.
+    """
+
+    visible: Tensor
+    infrared: Tensor
+    degraded: Tensor
 
 
 class Restorer(nn.Module):
@@ -24,6 +45,8 @@ class Restorer(nn.Module):
 
     The other image helps to tell edges from noise. It also sees means along the columns and the
     rows of the infrared, in which stripes stand out and scenes blur. At first it changes nothing.
+    A gate for each image, its probability to be degraded, weighs the changes: without it, what is
+    learned of degraded images is held back by what it would do to clean ones.
     Source of the shape: Ronneberger et al. 2015, doi 10.1007/978-3-319-24574-4_28; of pixels as
     channels: Zhang et al. 2018, FFDNet, doi 10.1109/TIP.2018.2839891.
     """
@@ -38,34 +61,74 @@ class Restorer(nn.Module):
         self.up = nn.ModuleList(Upsample(channels) for channels in widths[1:])
         self.join = nn.ModuleList(pointwise(2 * channels, channels) for channels in widths[:-1])
         self.decoder = nn.ModuleList(convolutions(_BLOCKS, channels) for channels in widths[:-1])
+        self.judge = _Judge(widths)
         self.out = Conv(width, cell * 2 * _IMAGES, bias=True)
         for weight in self.out.parameters():
             nn.init.zeros_(weight)
 
-    def forward(self, visible_B3HW: Tensor, infrared_B1HW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both images (B, 3, H, W) and (B, 1, H, W) as they would be clean, not clamped.
+    def clean(self, visible_B3HW: Tensor, infrared_B1HW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both images in [0, 1], changed as far as they are judged degraded.
 
         Args:
             visible_B3HW: RGB in [0, 1]; H and W divide by 8.
             infrared_B1HW: in [0, 1].
         """
-        pair = torch.cat((visible_B3HW, infrared_B1HW), dim=1)
-        changes = self._changes(torch.cat((pair, *_along(infrared_B1HW)), dim=1))
-        gain, offset = changes.chunk(2, dim=1)
-        restored = pair * (1 + gain) + offset
-        return restored[:, :3], restored[:, 3:]
+        seen, heat, degraded = self(visible_B3HW, infrared_B1HW)
+        likely = F.interpolate(degraded - _RARER, scale_factor=_STRIDE, mode="bilinear")
+        gates = likely.sigmoid()
+        visible = torch.lerp(visible_B3HW, seen, gates[:, :1])
+        return visible.clamp(0, 1), torch.lerp(infrared_B1HW, heat, gates[:, 1:]).clamp(0, 1)
 
-    def _changes(self, planes: Tensor) -> Tensor:
-        """Return gains and offsets of all images, (B, 8, H, W)."""
-        x = self.encoder[0](self.embed(_to_cells(planes)))
-        features = [x]
+    def forward(self, visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Cleaned:
+        """Return both images as they would be clean, and whether they are not; see `clean`."""
+        pair = torch.cat((visible_B3HW, infrared_B1HW), dim=1)
+        planes = torch.cat((pair, *_along(infrared_B1HW)), dim=1)
+        features = self._encoded(_to_cells(planes))
+        gain, offset = self._changes(features).chunk(2, dim=1)
+        changes = pair * gain + offset
+        restored = pair + changes
+        degraded = self.judge(pair, changes, features[-1])
+        return Cleaned(restored[:, :3], restored[:, 3:], degraded)
+
+    def _encoded(self, cells_BHWC: Tensor) -> list[Tensor]:
+        """Return the features of all levels."""
+        features = [self.encoder[0](self.embed(cells_BHWC))]
         for down, blocks in zip(self.down, self.encoder[1:], strict=True):
-            x = blocks(down(x))
-            features.append(x)
+            features.append(blocks(down(features[-1])))
+        return features
+
+    def _changes(self, features: list[Tensor]) -> Tensor:
+        """Return gains and offsets of all images, (B, 8, H, W)."""
+        x = features[-1]
         for level in reversed(range(_LEVELS - 1)):
             joined = torch.cat((self.up[level](x), features[level]), dim=-1)
             x = self.decoder[level](self.join[level](joined))
         return _to_pixels(self.out(x))
+
+
+class _Judge(nn.Module):
+    """Tells which of the two images is degraded.
+
+    It sees how strong fine texture and proposed changes are in cells of 8 x 8 pixels, and the
+    encoder's features. Means of logarithms over many cells tell noise, which is everywhere, from
+    texture, which leaves some cells flat.
+    """
+
+    def __init__(self, widths: list[int]) -> None:
+        super().__init__()
+        self.features = nn.Linear(widths[-1], widths[-1])
+        self.hidden = nn.Linear(2 * _IMAGES + widths[-1], widths[0])
+        self.out = nn.Linear(widths[0], 2)
+
+    def forward(self, pair: Tensor, changes: Tensor, deepest_BHWC: Tensor) -> Tensor:
+        """Return logits (B, 2, H/8, W/8) from planes (B, 4, H, W), their changes, and features."""
+        fine = pair - F.avg_pool2d(pair, 3, 1, 1, count_include_pad=False)
+        strengths = F.avg_pool2d(torch.cat((fine, changes.detach()), dim=1).square(), _STRIDE)
+        features = F.gelu(self.features(deepest_BHWC)).permute(0, 3, 1, 2)
+        seen = torch.cat((0.5 * (strengths + 1e-7).log() + 4, features), dim=1)
+        around = F.avg_pool2d(seen, _JUDGED, 1, _JUDGED // 2, count_include_pad=False)
+        hidden = F.gelu(self.hidden(around.permute(0, 2, 3, 1)))
+        return self.out(hidden).permute(0, 3, 1, 2)
 
 
 def _to_cells(planes: Tensor) -> Tensor:
