@@ -123,9 +123,11 @@ class _Judge(nn.Module):
     def forward(self, pair: Tensor, changes: Tensor, deepest_BHWC: Tensor) -> Tensor:
         """Return logits (B, 2, H/8, W/8) from planes (B, 4, H, W), their changes, and features."""
         fine = pair - F.avg_pool2d(pair, 3, 1, 1, count_include_pad=False)
+        # Detached: what to change is learned from the clean pair alone.
         strengths = F.avg_pool2d(torch.cat((fine, changes.detach()), dim=1).square(), _STRIDE)
         features = F.gelu(self.features(deepest_BHWC)).permute(0, 3, 1, 2)
-        seen = torch.cat((0.5 * (strengths + 1e-7).log() + 4, features), dim=1)
+        logarithms = 0.5 * (strengths + 1e-7).log() + 4  # about -4 to 3: a linear layer's range
+        seen = torch.cat((logarithms, features), dim=1)
         around = F.avg_pool2d(seen, _JUDGED, 1, _JUDGED // 2, count_include_pad=False)
         hidden = F.gelu(self.hidden(around.permute(0, 2, 3, 1)))
         return self.out(hidden).permute(0, 3, 1, 2)
