@@ -61,7 +61,7 @@ class Restorer(nn.Module):
         self.up = nn.ModuleList(Upsample(channels) for channels in widths[1:])
         self.join = nn.ModuleList(pointwise(2 * channels, channels) for channels in widths[:-1])
         self.decoder = nn.ModuleList(convolutions(_BLOCKS, channels) for channels in widths[:-1])
-        self.judge = _Judge(widths)
+        self.judge = _Judge(widths[-1], width)
         self.out = Conv(width, cell * 2 * _IMAGES, bias=True)
         for weight in self.out.parameters():
             nn.init.zeros_(weight)
@@ -74,10 +74,11 @@ class Restorer(nn.Module):
             infrared_B1HW: in [0, 1].
         """
         seen, heat, degraded = self(visible_B3HW, infrared_B1HW)
-        likely = F.interpolate(degraded - _RARER, scale_factor=_STRIDE, mode="bilinear")
-        gates = likely.sigmoid()
+        logits = F.interpolate(degraded - _RARER, scale_factor=_STRIDE, mode="bilinear")
+        gates = logits.sigmoid()
         visible = torch.lerp(visible_B3HW, seen, gates[:, :1])
-        return visible.clamp(0, 1), torch.lerp(infrared_B1HW, heat, gates[:, 1:]).clamp(0, 1)
+        infrared = torch.lerp(infrared_B1HW, heat, gates[:, 1:])
+        return visible.clamp(0, 1), infrared.clamp(0, 1)
 
     def forward(self, visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Cleaned:
         """Return both images as they would be clean, and whether they are not; see `clean`."""
@@ -114,11 +115,11 @@ class _Judge(nn.Module):
     texture, which leaves some cells flat.
     """
 
-    def __init__(self, widths: list[int]) -> None:
+    def __init__(self, deepest: int, hidden: int) -> None:
         super().__init__()
-        self.features = nn.Linear(widths[-1], widths[-1])
-        self.hidden = nn.Linear(2 * _IMAGES + widths[-1], widths[0])
-        self.out = nn.Linear(widths[0], 2)
+        self.features = nn.Linear(deepest, deepest)
+        self.hidden = nn.Linear(2 * _IMAGES + deepest, hidden)
+        self.out = nn.Linear(hidden, 2)
 
     def forward(self, pair: Tensor, changes: Tensor, deepest_BHWC: Tensor) -> Tensor:
         """Return logits (B, 2, H/8, W/8) from planes (B, 4, H, W), their changes, and features."""
