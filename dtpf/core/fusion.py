@@ -21,8 +21,9 @@ from dtpf.core.bundle import Bundle, load_bundle
 from dtpf.core.errors import UserError
 from dtpf.core.models import PRESETS, FusionNet, build
 from dtpf.core.models.moments import ImageMoments
+from dtpf.core.models.restoration import REACH as RESTORER_REACH
 from dtpf.core.ops.pixels import FloatImage, infrared_to_unit, unit_to_dtype, visible_to_unit
-from dtpf.core.tiling import MIN_TILE_PIXELS, Fusing, fuse_tiled
+from dtpf.core.tiling import MIN_TILE_PIXELS, OVERLAP, Fusing, fuse_tiled
 
 MAX_CALL_PIXELS = 2**21  # a full HD image in one call
 
@@ -114,6 +115,11 @@ class Fuser:
             self._model, seen_bchw.to(self._device), heat_b1hw.to(self._device)
         )
         return list(fused_bchw.permute(0, 2, 3, 1).cpu().numpy())
+
+    @property
+    def reach(self) -> int:
+        """By how many pixels tiles are to overlap; see `dtpf.core.tiling`."""
+        return RESTORER_REACH if self._model.config.restoration else OVERLAP
 
     def passes(self) -> tuple[Fusing, Fusing, Fusing] | None:
         """Return this network as `dtpf.core.tiling` shows one image to it; see there."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-DEFAULT = "roadscene_1m"
+DEFAULT = "roadscene_2m"
 
 FOLDER = Path(__file__).parents[1] / "weights"
 

@@ -1,6 +1,7 @@
 """Large pairs in overlapping tiles, blended: memory is that of one tile, not of the image.
 
-Tiles begin at multiples of 64 pixels, so that windows and padding fall as in one call. They share
+Tiles begin at multiples of 64 pixels, so that windows and padding fall as in one call, and overlap
+by 64, or as far as a network says that it looks. They share
 the channel statistics of the whole image (`dtpf.core.models.moments`), so that they agree in tone:
 the network first sees the image shrunk to one tile, which gives an estimate, then all of it piece
 by piece. That takes about the time of a second fusion. Where tiles overlap, their weights rise and
@@ -10,6 +11,7 @@ Legend: H, W = height and width.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,11 +20,11 @@ import numpy as np
 from dtpf.core.ops.pixels import FloatImage
 
 MIN_TILE_PIXELS = 128**2
+OVERLAP = 64  # pixels, for networks that do not say how far they look
 
 _GRID = 64  # the largest stride of a network times its window
-_OVERLAP = 64
 _MIN_SIDE = 16
-_BLIND = 8  # pixels at a tile's edge that lack the most of their surroundings
+_BLIND = 1 / 8  # of the overlap: the edge of a tile, which lacks the most of its surroundings
 _ENOUGH = 16  # pieces that the statistics come from, where there are more
 
 Place = tuple[slice, slice]
@@ -50,6 +52,15 @@ class WeighsWholeImages(Protocol):
 
         None where there are no such statistics.
         """
+
+
+@runtime_checkable
+class LooksFar(Protocol):
+    """A network whose result at a pixel depends on what lies far from it."""
+
+    @property
+    def reach(self) -> int:
+        """By how many pixels its tiles are to overlap, where they are large enough."""
 
 
 Call = Callable[[Fusing, FloatImage, FloatImage], FloatImage]
@@ -83,17 +94,18 @@ def fuse_tiled(
     if height * width <= max_pixels:
         return call(network, visible, infrared)
     rows, columns = _tile_size(height, width, max_pixels)
-    spans = _spans(height, rows), _spans(width, columns)
+    wanted = network.reach if isinstance(network, LooksFar) else OVERLAP
+    down, across = (_Tiles.along(*side, wanted) for side in ((height, rows), (width, columns)))
     if isinstance(network, WeighsWholeImages) and (passes := network.passes()):
         pieces = list(product(_pieces(height, rows), _pieces(width, columns)))
         network = _informed(passes, visible, infrared, pieces, call)
     total = np.zeros((height, width, 3), dtype=np.float32)
-    for down, across in product(*spans):
-        tile = call(network, visible[down, across], infrared[down, across])
-        weight = np.multiply.outer(_ramp(down, height), _ramp(across, width))
-        total[down, across] += tile * weight[..., None]
-    total /= _covered(height, spans[0])[:, None, None]
-    total /= _covered(width, spans[1])[:, None]
+    for place in product(down.spans, across.spans):
+        tile = call(network, visible[place], infrared[place])
+        weight = np.multiply.outer(down.weights(place[0]), across.weights(place[1]))
+        total[place] += tile * weight[..., None]
+    total /= down.covered()[:, None, None]
+    total /= across.covered()[:, None]
     return total
 
 
@@ -138,13 +150,6 @@ def _tile_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
     return min(height, max(rows, max_pixels // columns // _GRID * _GRID)), columns
 
 
-def _spans(length: int, tile: int) -> list[slice]:
-    """Return tiles along one side; the last may be shorter by less than the grid."""
-    last = math.ceil((length - tile) / _GRID) * _GRID
-    starts = [*range(0, last, tile - _OVERLAP), last] if last else [0]
-    return [slice(start, min(start + tile, length)) for start in starts]
-
-
 def _pieces(length: int, tile: int) -> list[slice]:
     """Cut one side into parts of much the same length, so that each pixel counts once."""
     count = math.ceil(length / tile)
@@ -152,18 +157,36 @@ def _pieces(length: int, tile: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(cuts)]
 
 
-def _covered(length: int, spans: list[slice]) -> FloatImage:
-    """Return the sum of the weights of all tiles along one side."""
-    total = np.zeros(length, dtype=np.float32)
-    for span in spans:
-        total[span] += _ramp(span, length)
-    return total
+@dataclass(frozen=True)
+class _Tiles:
+    """Tiles along one side of an image; the last may be shorter by less than the grid."""
 
+    length: int
+    spans: list[slice]
+    overlap: int
 
-def _ramp(span: slice, length: int) -> FloatImage:
-    """Weights of a tile along one side: 1, falling towards the ends that other tiles cover too."""
-    inside = np.arange(span.start, span.stop) + 0.5
-    from_start = inside - span.start if span.start else np.inf
-    to_stop = span.stop - inside if span.stop < length else np.inf
-    distance = np.minimum(np.minimum(from_start, to_stop), _OVERLAP) * np.ones_like(inside)
-    return np.clip((distance - _BLIND) / (_OVERLAP - 2 * _BLIND), 1e-3, 1.0).astype(np.float32)
+    @classmethod
+    def along(cls, length: int, tile: int, overlap: int) -> "_Tiles":
+        """Lay tiles of that size; two overlap as wanted, or by all of them but the grid."""
+        if tile >= length:
+            return cls(length, [slice(0, length)], overlap)
+        overlap = min(overlap, tile - _GRID)
+        last = math.ceil((length - tile) / _GRID) * _GRID
+        starts = [*range(0, last, tile - overlap), last]
+        return cls(length, [slice(start, min(start + tile, length)) for start in starts], overlap)
+
+    def weights(self, span: slice) -> FloatImage:
+        """Return 1, falling towards the ends of the tile that other tiles cover too."""
+        inside = np.arange(span.start, span.stop) + 0.5
+        from_start = inside - span.start if span.start else np.inf
+        to_stop = span.stop - inside if span.stop < self.length else np.inf
+        nearest = np.minimum(np.minimum(from_start, to_stop), self.overlap) * np.ones_like(inside)
+        share = (nearest / self.overlap - _BLIND) / (1 - 2 * _BLIND)
+        return np.clip(share, 1e-3, 1.0).astype(np.float32)
+
+    def covered(self) -> FloatImage:
+        """Return the sum of the weights of all tiles."""
+        total = np.zeros(self.length, dtype=np.float32)
+        for span in self.spans:
+            total[span] += self.weights(span)
+        return total

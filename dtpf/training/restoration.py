@@ -7,12 +7,13 @@ import copy
 
 from torch import Tensor, nn
 
-from dtpf.core.losses import judgement_loss, restoration_loss
+from dtpf.core.losses import judgement_loss, restoration_loss, tone_loss
 from dtpf.core.models import FusionNet, ModelConfig
 from dtpf.core.models.restoration import Restorer
 from dtpf.training.tasks import Task, TrainBatch
 
 _TOLERANCE = 1e-4  # mean squared distance, of [0, 1]
+_TOLERANCE_OF_TONE = 1e-3  # clean scenes may look a little as if there were haze
 
 
 class RestorationTask(Task):
@@ -45,7 +46,9 @@ class RestorationTask(Task):
         """Return the loss (B,): what is left of the degradations, and how well they are seen."""
         given = batch.visible_B3HW, batch.infrared_B1HW
         clean = batch.visible_guide_B3HW, batch.infrared_guide_B1HW
-        seen, heat, logits = trainable(*given)
-        left = restoration_loss((seen.float(), heat.float()), given, clean, _TOLERANCE)
-        judged = judgement_loss(logits.float(), given, clean, _TOLERANCE)
-        return left + judged, {"restoration": left, "judgement": judged}
+        seen, heat, logits, lit = (part.float() for part in trainable(*given))
+        tone = tone_loss(lit, given[0], clean[0], _TOLERANCE_OF_TONE)
+        left = restoration_loss((seen, heat), given, clean, _TOLERANCE)
+        to_judge = lit.detach(), given[1]
+        judged = judgement_loss(logits, to_judge, clean, _TOLERANCE)
+        return left + judged + tone, {"restoration": left, "judgement": judged, "tone": tone}

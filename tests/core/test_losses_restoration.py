@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dtpf.core.losses import judgement_loss, restoration_loss
+from dtpf.core.losses import judgement_loss, restoration_loss, tone_loss
 
 TOLERANCE = 3e-3
 
@@ -37,6 +37,22 @@ def test_values_are_those_of_scipy():
             known = 1 - TOLERANCE / before  # how much it counts as degraded
             left.append(known * share + 1 - known)
         assert found[number].item() == pytest.approx(np.mean(left))
+
+
+def test_what_is_left_of_a_wrong_tone_is_that_of_scipy():
+    lit, given, clean = (images(seed)[0] for seed in range(3))
+    found = tone_loss(lit, given, clean, TOLERANCE)
+    for number in range(2):
+        own, start, goal = (image[number].numpy() for image in (lit, given, clean))
+        assert found[number].item() == pytest.approx(
+            np.sqrt(squared(own, goal) / squared(start, goal))
+        )
+    assert torch.all(tone_loss(given, given, clean, TOLERANCE) == 1)
+    assert torch.all(tone_loss(lit, clean, clean, TOLERANCE) > 2)  # a clean one, changed
+    lit.requires_grad_()
+    assert torch.autograd.gradcheck(lambda own: tone_loss(own, given, clean, 0.01), lit)
+    with pytest.raises(ValueError, match="one shape"):
+        tone_loss(lit[:, :1], given, clean, TOLERANCE)
 
 
 def test_what_stays_as_it_was_counts_one_and_what_is_spoilt_more():

@@ -19,7 +19,7 @@ PARAMETERS = {
     "student_w32": 14_912_656,
     "student_w48": 32_633_744,
     "student_1m": 953_052,
-    "student_2m": 1_744_198,
+    "student_2m": 1_749_615,
     "teacher_tiny": 3_045_847,
     "student_tiny": 832_551,
 }

@@ -1,5 +1,7 @@
 """Large pairs in tiles: nothing shows of the tiles, and memory is that of one of them."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,27 @@ from dtpf.core.bundle import Bundle
 from dtpf.core.errors import UserError
 from dtpf.core.fusion import Fuser
 from dtpf.core.models import build
-from dtpf.core.tiling import MIN_TILE_PIXELS, _shrunk, _spans, fuse_tiled
+from dtpf.core.tiling import MIN_TILE_PIXELS, _shrunk, _Tiles, fuse_tiled
 from dtpf.data.images import decode_infrared, decode_visible
 from dtpf.serving.config import ServeConfig
 from tests.serving.fakes import MeanFuser, infrared_array, visible_array
 
 SIZES = [(128, 128), (129, 128), (200, 300), (30, 2000), (2000, 30), (257, 1000), (16, 1025)]
+
+
+class FarSighted(MeanFuser):
+    """Looks 128 pixels far, and notes which columns it was shown, counted by the infrared."""
+
+    reach = 128
+
+    def __init__(self):
+        super().__init__()
+        self.spans = []
+
+    def fuse(self, visible, infrared):
+        first, last = (round(1000 * float(infrared[0, edge])) for edge in (0, -1))
+        self.spans.append((first, last + 1))
+        return super().fuse(visible, infrared)
 
 
 class Levels(MeanFuser):
@@ -55,6 +72,19 @@ def test_pointwise_fusion_is_the_same_in_tiles(height, width):
     assert min(min(shape) for shape in calls) >= min(height, width, 64)
 
 
+@pytest.mark.parametrize(("tile", "overlap"), [(128, 64), (192, 128), (256, 128), (512, 128)])
+def test_tiles_overlap_as_far_as_a_network_looks_or_as_there_is_room(tile, overlap):
+    network = FarSighted()
+    visible, infrared = visible_array(tile, 1000), infrared_array(tile, 1000)
+    infrared[:] = np.arange(1000) / 1000  # tells where a tile begins
+    fused = fuse_tiled(network, visible, infrared, tile**2)
+    np.testing.assert_allclose(fused, (visible + infrared[..., None]) / 2, atol=1e-6)
+    for (start, stop), (following, _) in pairwise(network.spans):
+        assert stop - start == tile
+        assert stop - following >= overlap
+    assert network.spans[0][1] - network.spans[1][0] == overlap
+
+
 def test_a_pair_that_fits_is_one_call():
     network = MeanFuser()
     fuse_tiled(network, visible_array(128, 128), infrared_array(128, 128), MIN_TILE_PIXELS)
@@ -79,8 +109,9 @@ def test_tiles_with_shared_statistics_agree_with_one_call(fuser):
     assert np.abs(whole - visible).mean() > 10 / 255  # the network does something
 
 
-def test_a_network_of_convolutions_needs_one_pass_and_shows_no_tiles():
-    convolutions = Fuser()  # the shipped one: trained, so that it does something
+@pytest.mark.parametrize("name", ["roadscene_1m", "roadscene_2m"])
+def test_a_network_of_convolutions_needs_one_pass_and_shows_no_tiles(name):
+    convolutions = Fuser.from_bundle(name)  # trained, so that it does something
     visible, infrared = scene(320, 448)
     calls = []
 
@@ -151,7 +182,8 @@ def test_no_seam_shows_on_real_pairs(fuser, real_data, number):
     tiled = fuse_tiled(fuser, visible, infrared, 192**2)
     assert np.abs(tiled - whole).mean() < 1 / 255
     for axis, length in enumerate(infrared.shape):
-        borders = sorted({edge for span in _spans(length, 192) for edge in (span.start, span.stop)})
+        spans = _Tiles.along(length, 192, fuser.reach).spans
+        borders = sorted({edge for span in spans for edge in (span.start, span.stop)})
         steps = np.abs(np.diff(tiled - whole, axis=axis)).mean(axis=(1 - axis, 2))
         at_borders = steps[np.array(borders[1:-1]) - 1]
         assert at_borders.mean() < 1.1 * steps.mean()

@@ -41,7 +41,9 @@ def test_only_the_restoration_is_trained(student):
     result = run_training(student, ALONE)
     assert result.losses[0]["restoration"] == pytest.approx(1.0)  # nothing is changed at first
     first = result.losses[0]
-    assert first["loss"] == pytest.approx(first["restoration"] + first["judgement"])
+    assert first["loss"] == pytest.approx(
+        sum(first[name] for name in ("restoration", "judgement", "tone"))
+    )
     assert set(result.scores) == {"VIF", "Qabf", "SSIM"}
     store = Store(student.store)
     taught, learned = (

@@ -8,7 +8,7 @@ from dtpf.core.losses.distillation import (
     feature_loss,
     result_loss,
 )
-from dtpf.core.losses.restoration import judgement_loss, restoration_loss
+from dtpf.core.losses.restoration import judgement_loss, restoration_loss, tone_loss
 from dtpf.core.losses.terms import (
     WEIGHT_OF,
     fusion_terms,
@@ -32,6 +32,7 @@ __all__ = [
     "restoration_loss",
     "result_loss",
     "terms_with_weight",
+    "tone_loss",
     "weighted_total",
     "weights_for",
 ]

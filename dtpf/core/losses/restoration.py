@@ -39,6 +39,24 @@ def restoration_loss(restored: Images, given: Images, clean: Images, tolerance: 
     return 1 - torch.stack(gains).mean(dim=0)
 
 
+def tone_loss(lit: Tensor, given: Tensor, clean: Tensor, tolerance: float) -> Tensor:
+    """Return the share (B,) of the distance to the clean image that is left by a right tone.
+
+    Above 1 where a clean image was changed.
+
+    Args:
+        lit: (B, 3, H, W), about [0, 1].
+        given: what it was made of.
+        clean: what it should be; may be the same as `given`.
+        tolerance: mean squared distance of [0, 1] that costs a clean image a root of two.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    before, after = _squared(given, clean), _squared(lit, clean)
+    return ((after + tolerance) / (before + tolerance)).sqrt()
+
+
 def judgement_loss(logits: Tensor, given: Images, clean: Images, tolerance: float) -> Tensor:
     """Return the cross entropy (B,) of the estimate which images are degraded.
 

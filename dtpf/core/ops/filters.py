@@ -30,6 +30,21 @@ def filter_windows(image_BHW: Tensor, window_K: Tensor, step: int = 1) -> Tensor
     return filtered
 
 
+def box_mean(planes: Tensor, rows: int, columns: int) -> Tensor:
+    """Return means over windows around each pixel, of those pixels that lie in the image.
+
+    Args:
+        planes: (B, C, H, W) floats.
+        rows: height of the window, odd.
+        columns: width of the window, odd.
+
+    Returns:
+        (B, C, H, W).
+    """
+    half = rows // 2, columns // 2
+    return F.avg_pool2d(planes, (rows, columns), 1, half, count_include_pad=False)
+
+
 class _ShiftedSums(torch.autograd.Function):
     """Weighted sums of shifted copies: on a CPU three to ten times faster than a convolution.
 

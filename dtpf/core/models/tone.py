@@ -1,0 +1,97 @@
+"""Undoes what changes the brightness of a visible image as a whole: haze.
+
+Legend: B = batch, H, W = height and width, C = channels; planes = images (B, C, H, W).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dtpf.core.ops.filters import box_mean
+
+CELL = 8  # pixels a side that are judged as one
+
+_AIRLIGHT = 0.85  # what an infinitely far point looks like in haze by day
+_DARK = 15  # pixels a side in which something is nearly black in one channel
+_SMOOTH = 31  # pixels a side over which the veil is averaged, twice
+_LEAST = 0.2  # of the light of the scene that is taken to come through: noise grows with 1 / this
+_CLIPPED = 0.98  # from which value on a sensor is taken to be full
+_AROUND = 17  # cells a side that are judged together: 136 pixels
+_SEEN = 12
+_HIDDEN = 16
+# Learned shares stay low: noise and rain, which come with haze in training, grow with what is
+# taken. Clean scenes have at most 0.11 (validation pairs and MSRS), hazy ones of severity 0.6 from
+# 0.36 on, where 0.8 is best.
+_DOUBT, _CERTAIN = 0.15, 0.4
+_MOST = 0.8
+
+
+class Tone(nn.Module):
+    """Learns which share of the dark channel is haze.
+
+    That is the darkest value in any channel nearby, near zero in clear daylight. Transmission is
+    1 - share * dark / airlight, and the scene follows from Koschmieder's law. At first the share
+    is 0.
+    Source: He, Sun and Tang 2011, IEEE TPAMI 33(12), equations 9 to 12, where the share is 0.95.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(_SEEN, _HIDDEN)
+        self.out = nn.Linear(_HIDDEN, 1)
+        for weight in self.out.parameters():
+            nn.init.zeros_(weight)
+
+    def right(self, visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Tensor:
+        """Return the visible image in [0, 1] without its haze; doubtful shares are left.
+
+        Args:
+            visible_B3HW: RGB in [0, 1]; H and W divide by 8.
+            infrared_B1HW: in [0, 1].
+        """
+        share = self._share(visible_B3HW, infrared_B1HW)
+        certain = ((share - _DOUBT) / (_CERTAIN - _DOUBT)).clamp(0, 1)
+        return without_haze(visible_B3HW, _MOST * certain).clamp(0, 1)
+
+    def forward(self, visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Tensor:
+        """Return the visible image without the share taken for haze, not clamped; see `right`."""
+        return without_haze(visible_B3HW, self._share(visible_B3HW, infrared_B1HW))
+
+    def _share(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        """Return the share (B, 1, H, W), about [0, 1], from means over cells and around them."""
+        gray, darkest = visible.mean(dim=1, keepdim=True), visible.amin(dim=1, keepdim=True)
+        brightest = visible.amax(dim=1, keepdim=True)
+        clipped = (visible > _CLIPPED).to(visible.dtype).mean(dim=1, keepdim=True)
+        dark = dark_channel(visible)
+        planes = torch.cat((dark, gray, brightest - darkest, infrared, clipped), dim=1)
+        bright = torch.cat((gray, infrared), dim=1)
+        near = box_mean(bright, 3, 3)
+        wide = box_mean(box_mean(near, _DARK, 1), 1, _DARK)
+        strengths = torch.cat((bright - near, near - wide), dim=1).square()
+        textures = 0.25 * (F.avg_pool2d(strengths, CELL) + 1e-6).log() + 2
+        seen = torch.cat((F.avg_pool2d(planes, CELL), textures), dim=1)
+        products = seen[:, :1] * seen[:, 1:2], seen[:, :1].square(), seen[:, 1:2].square()
+        around = box_mean(torch.cat((seen, *products), dim=1), _AROUND, _AROUND)
+        hidden = F.gelu(self.hidden(around.permute(0, 2, 3, 1)))
+        cells = self.out(hidden).permute(0, 3, 1, 2)
+        return F.interpolate(cells, scale_factor=CELL, mode="bilinear")
+
+
+def dark_channel(visible_B3HW: Tensor) -> Tensor:
+    """Return the veil (B, 1, H, W) in [0, 0.85] that would leave nothing but black nearby.
+
+    The darkest value in a square, smoothed, and nowhere above the darkest channel of the pixel
+    itself or the airlight.
+    """
+    darkest = visible_B3HW.amin(dim=1, keepdim=True)
+    nearby = -F.max_pool2d(-darkest, _DARK, stride=1, padding=_DARK // 2)
+    for _ in range(2):
+        nearby = box_mean(box_mean(nearby, _SMOOTH, 1), 1, _SMOOTH)
+    return torch.minimum(nearby, darkest).clamp(max=_AIRLIGHT)
+
+
+def without_haze(visible_B3HW: Tensor, share_B1HW: Tensor) -> Tensor:
+    """Return the scene behind that share of the dark channel, not clamped."""
+    veil = share_B1HW * dark_channel(visible_B3HW)
+    through = (1 - veil / _AIRLIGHT).clamp(min=_LEAST)
+    return (visible_B3HW - _AIRLIGHT * (1 - through)) / through
