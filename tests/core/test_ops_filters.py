@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.signal import convolve2d
 
-from dtpf.core.ops.filters import _convolved, filter_windows
+from dtpf.core.ops.filters import _convolved, box_mean, filter_windows
 
 
 def images(height, width, batch=2):
@@ -38,3 +38,23 @@ def test_both_ways_give_the_same(step):
 def test_gradients(size, step):
     image = images(*size).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: filter_windows(x, WINDOW, step), image)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(1, 1), (3, 1), (1, 11), (17, 17), (127, 5), (6 * 2 + 1, 31)]
+)
+@pytest.mark.parametrize("size", [(16, 40), (90, 31), (9, 8)])
+def test_box_means_equal_pooling_of_what_lies_in_the_image(rows, columns, size):
+    planes = images(*size, batch=6).unflatten(0, (2, 3)).requires_grad_()
+    found = box_mean(planes, rows, columns)
+    padded = torch.nn.functional.pad(planes, (columns // 2, columns // 2, rows // 2, rows // 2))
+    inside = torch.nn.functional.pad(torch.ones_like(planes), 2 * [columns // 2] + 2 * [rows // 2])
+    sums, counts = (
+        x.unfold(2, rows, 1).unfold(3, columns, 1).sum((4, 5)) for x in (padded, inside)
+    )
+    torch.testing.assert_close(found, sums / counts, rtol=1e-12, atol=0)
+
+
+def test_the_derivative_of_box_means():
+    planes = images(6, 7)[None].requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: box_mean(x, 3, 5), planes)

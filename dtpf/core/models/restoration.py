@@ -105,7 +105,7 @@ class Restorer(nn.Module):
         pair = torch.cat((lit_B3HW, infrared_B1HW), dim=1)
         turned = infrared_B1HW.transpose(2, 3)
         lines = torch.cat((stripes(infrared_B1HW), stripes(turned).transpose(2, 3)), dim=1)
-        level = box_mean(box_mean(pair, _NEAR, 1), 1, _NEAR)
+        level = box_mean(pair, _NEAR, _NEAR)
         # In one range: texture and stripes are small beside the level that they lie on.
         seen = torch.cat((4 * (pair - level), level - 0.5, 8 * lines), dim=1)
         features = self._encoded(_to_cells(seen))

@@ -66,7 +66,7 @@ class Tone(nn.Module):
         planes = torch.cat((dark, gray, brightest - darkest, infrared, clipped), dim=1)
         bright = torch.cat((gray, infrared), dim=1)
         near = box_mean(bright, 3, 3)
-        wide = box_mean(box_mean(near, _DARK, 1), 1, _DARK)
+        wide = box_mean(near, _DARK, _DARK)
         strengths = torch.cat((bright - near, near - wide), dim=1).square()
         textures = 0.25 * (F.avg_pool2d(strengths, CELL) + 1e-6).log() + 2
         seen = torch.cat((F.avg_pool2d(planes, CELL), textures), dim=1)
@@ -84,9 +84,11 @@ def dark_channel(visible_B3HW: Tensor) -> Tensor:
     itself or the airlight.
     """
     darkest = visible_B3HW.amin(dim=1, keepdim=True)
-    nearby = -F.max_pool2d(-darkest, _DARK, stride=1, padding=_DARK // 2)
+    half = _DARK // 2
+    columns = F.max_pool2d(-darkest, (_DARK, 1), stride=1, padding=(half, 0))
+    nearby = -F.max_pool2d(columns, (1, _DARK), stride=1, padding=(0, half))
     for _ in range(2):
-        nearby = box_mean(box_mean(nearby, _SMOOTH, 1), 1, _SMOOTH)
+        nearby = box_mean(nearby, _SMOOTH, _SMOOTH)
     return torch.minimum(nearby, darkest).clamp(max=_AIRLIGHT)
 
 

@@ -3,6 +3,7 @@
 Legend: B = batch, C = channels, H, W = height and width, K = window size, S = step.
 """
 
+from functools import reduce
 from typing import Any
 
 import torch
@@ -41,8 +42,33 @@ def box_mean(planes: Tensor, rows: int, columns: int) -> Tensor:
     Returns:
         (B, C, H, W).
     """
-    half = rows // 2, columns // 2
-    return F.avg_pool2d(planes, (rows, columns), 1, half, count_include_pad=False)
+    for dim, size in ((2, rows), (3, columns)):
+        if size > 1:
+            inside = _sums(torch.ones_like(planes[:1, :1]), size, dim)
+            planes = _sums(planes, size, dim) / inside
+    return planes
+
+
+def _sums(planes: Tensor, size: int, dim: int) -> Tensor:
+    """Return sums over `size` (odd) pixels around each, zeros outside, of sums over powers of two.
+
+    A window of 127 takes twelve additions a pixel, where pooling takes 127.
+    """
+    length = planes.shape[dim]
+    margin = [0, 0, 0, 0]
+    margin[2 * (3 - dim) : 2 * (4 - dim)] = size // 2, size // 2
+    summed = F.pad(planes, margin)
+    parts, offset, width = [], 0, 1
+    while True:
+        if size & width:
+            parts.append(summed.narrow(dim, offset, length))
+            offset += width
+        if 2 * width > size:
+            break
+        span = summed.shape[dim] - width
+        summed = summed.narrow(dim, 0, span) + summed.narrow(dim, width, span)
+        width *= 2
+    return reduce(torch.add, parts)
 
 
 class _ShiftedSums(torch.autograd.Function):
