@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dtpf.core.ops.filters import box_mean
 
-CELL = 8  # pixels a side that are judged as one
+_CELL = 8  # pixels a side that are judged as one
 
 _AIRLIGHT = 0.85  # what an infinitely far point looks like in haze by day
 _DARK = 15  # pixels a side in which something is nearly black in one channel
@@ -49,32 +49,34 @@ class Tone(nn.Module):
             visible_B3HW: RGB in [0, 1]; H and W divide by 8.
             infrared_B1HW: in [0, 1].
         """
-        share = self._share(visible_B3HW, infrared_B1HW)
+        dark = dark_channel(visible_B3HW)
+        share = self._share(visible_B3HW, infrared_B1HW, dark)
         certain = ((share - _DOUBT) / (_CERTAIN - _DOUBT)).clamp(0, 1)
-        return without_haze(visible_B3HW, _MOST * certain).clamp(0, 1)
+        return without_haze(visible_B3HW, dark, _MOST * certain).clamp(0, 1)
 
     def forward(self, visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Tensor:
         """Return the visible image without the share taken for haze, not clamped; see `right`."""
-        return without_haze(visible_B3HW, self._share(visible_B3HW, infrared_B1HW))
+        dark = dark_channel(visible_B3HW)
+        share = self._share(visible_B3HW, infrared_B1HW, dark)
+        return without_haze(visible_B3HW, dark, share)
 
-    def _share(self, visible: Tensor, infrared: Tensor) -> Tensor:
+    def _share(self, visible: Tensor, infrared: Tensor, dark: Tensor) -> Tensor:
         """Return the share (B, 1, H, W), about [0, 1], from means over cells and around them."""
         gray, darkest = visible.mean(dim=1, keepdim=True), visible.amin(dim=1, keepdim=True)
         brightest = visible.amax(dim=1, keepdim=True)
         clipped = (visible > _CLIPPED).to(visible.dtype).mean(dim=1, keepdim=True)
-        dark = dark_channel(visible)
         planes = torch.cat((dark, gray, brightest - darkest, infrared, clipped), dim=1)
         bright = torch.cat((gray, infrared), dim=1)
         near = box_mean(bright, 3, 3)
         wide = box_mean(near, _DARK, _DARK)
         strengths = torch.cat((bright - near, near - wide), dim=1).square()
-        textures = 0.25 * (F.avg_pool2d(strengths, CELL) + 1e-6).log() + 2
-        seen = torch.cat((F.avg_pool2d(planes, CELL), textures), dim=1)
+        textures = 0.25 * (F.avg_pool2d(strengths, _CELL) + 1e-6).log() + 2
+        seen = torch.cat((F.avg_pool2d(planes, _CELL), textures), dim=1)
         products = seen[:, :1] * seen[:, 1:2], seen[:, :1].square(), seen[:, 1:2].square()
         around = box_mean(torch.cat((seen, *products), dim=1), _AROUND, _AROUND)
         hidden = F.gelu(self.hidden(around.permute(0, 2, 3, 1)))
         cells = self.out(hidden).permute(0, 3, 1, 2)
-        return F.interpolate(cells, scale_factor=CELL, mode="bilinear")
+        return F.interpolate(cells, scale_factor=_CELL, mode="bilinear")
 
 
 def dark_channel(visible_B3HW: Tensor) -> Tensor:
@@ -92,8 +94,8 @@ def dark_channel(visible_B3HW: Tensor) -> Tensor:
     return torch.minimum(nearby, darkest).clamp(max=_AIRLIGHT)
 
 
-def without_haze(visible_B3HW: Tensor, share_B1HW: Tensor) -> Tensor:
+def without_haze(visible_B3HW: Tensor, dark_B1HW: Tensor, share_B1HW: Tensor) -> Tensor:
     """Return the scene behind that share of the dark channel, not clamped."""
-    veil = share_B1HW * dark_channel(visible_B3HW)
+    veil = share_B1HW * dark_B1HW
     through = (1 - veil / _AIRLIGHT).clamp(min=_LEAST)
     return (visible_B3HW - _AIRLIGHT * (1 - through)) / through
