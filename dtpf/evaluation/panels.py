@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dtpf.cameras.guards import check_result
+from dtpf.core.ops.filters import box_mean
 from dtpf.core.records import Pair
 from dtpf.data.images import encode
 from dtpf.evaluation.batches import Batch, Load
@@ -85,7 +86,8 @@ def hottest_window(infrared_11HW: Tensor) -> tuple[int, int, int]:
     step = max(1, side // 24)  # targets are found well enough on a coarser grid
     coarse = F.avg_pool2d(infrared_11HW, step)
     target = max(1, side // (3 * step))  # what is looked for is smaller than the window around it
-    surroundings = _surroundings(coarse, 5 * side // step)
+    around = 5 * side // step // 2 * 2 + 1  # odd
+    surroundings = box_mean(coarse, around, around)
     contrast = F.avg_pool2d(coarse - surroundings, target, 1)
     row, column = divmod(int(contrast.argmax()), contrast.shape[-1])
     centre = (target * step - side) // 2
@@ -98,14 +100,6 @@ def data_uri(image: NDArray) -> str:
     """Return an image (H, W) or (H, W, 3), float in [0, 1], as a JPEG data URI."""
     payload = base64.b64encode(encode(image, "jpeg", _QUALITY)).decode()
     return f"data:image/jpeg;base64,{payload}"
-
-
-def _surroundings(image_11HW: Tensor, side: int) -> Tensor:
-    """Return the mean of the square of about `side` pixels around each pixel."""
-    half = side // 2
-    for kernel, padding in (((2 * half + 1, 1), (half, 0)), ((1, 2 * half + 1), (0, half))):
-        image_11HW = F.avg_pool2d(image_11HW, kernel, 1, padding, count_include_pad=False)
-    return image_11HW
 
 
 def source_labels(pair: Pair) -> tuple[str, str]:

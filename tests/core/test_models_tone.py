@@ -72,8 +72,8 @@ def test_at_most_a_fifth_of_the_light_is_taken_to_come_through():
 
 
 @torch.no_grad()
-def test_haze_of_our_own_gets_nearer_to_the_scene(real_scene):
-    clear = real_scene
+def test_haze_of_our_own_gets_nearer_to_the_scene(bars_in_front):
+    clear = bars_in_front
     rng = np.random.default_rng(0)
     hazy = torch.from_numpy(haze(clear, 0.6, rng, clear.shape[1])).permute(2, 0, 1)[None].double()
     wanted = torch.from_numpy(clear).permute(2, 0, 1)[None].double()
@@ -82,7 +82,7 @@ def test_haze_of_our_own_gets_nearer_to_the_scene(real_scene):
 
 
 @pytest.fixture
-def real_scene():
+def bars_in_front():
     """Bars of many brightnesses in front of a dark ground, as tall as an image."""
     rows, columns = np.mgrid[0:96, 0:128]
     bars = 0.1 + 0.5 * ((columns // 6) % 3 == 1) * (0.5 + rows / 192)

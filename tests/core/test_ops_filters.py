@@ -41,11 +41,11 @@ def test_gradients(size, step):
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns"), [(1, 1), (3, 1), (1, 11), (17, 17), (127, 5), (6 * 2 + 1, 31)]
+    ("rows", "columns"), [(1, 1), (3, 1), (1, 11), (17, 17), (127, 5), (13, 31)]
 )
 @pytest.mark.parametrize("size", [(16, 40), (90, 31), (9, 8)])
 def test_box_means_equal_pooling_of_what_lies_in_the_image(rows, columns, size):
-    planes = images(*size, batch=6).unflatten(0, (2, 3)).requires_grad_()
+    planes = images(*size, batch=6).unflatten(0, (2, 3))
     found = box_mean(planes, rows, columns)
     padded = torch.nn.functional.pad(planes, (columns // 2, columns // 2, rows // 2, rows // 2))
     inside = torch.nn.functional.pad(torch.ones_like(planes), 2 * [columns // 2] + 2 * [rows // 2])

@@ -24,8 +24,8 @@ _IMAGES = 4  # planes: red, green, blue, infrared
 _NEAR = 11  # pixels a side of the mean that tells fine texture from what lies below it
 _LONG = 127  # pixels over which stripes are averaged
 _STRONGEST = 0.2  # beyond this, what stands out beside its row is an edge more than a stripe
-_SEEN = 4 + 4 + 2  # planes: fine texture and level of each image, stripes along columns and rows
-_LINES = 2
+_LINES = 2  # planes: stripes along columns and along rows
+_SEEN = 2 * _IMAGES + _LINES  # planes: fine texture and level of each image, and stripes
 _STRIDE = _CELL * 2 ** (_LEVELS - 1)
 # Logit by which degraded images are rarer for users than in training, where every second one is:
 # what is applied to clean ones takes their finest texture.
@@ -54,9 +54,9 @@ class Restorer(nn.Module):
     """U-net over both images, which adds to each and scales each, pixel by pixel.
 
     The other image helps to tell edges from noise. Stripes of the infrared are estimated without
-    it (`stripes`); it says how much of them is taken away where. Haze is taken away before
-    it, by a part of its own (`Tone`): what changes brightness as a whole
-    keeps it from learning texture. At first it changes nothing.
+    it (`stripes`); it says how much of them is taken away where. Haze is taken away before it, by
+    a part of its own (`Tone`): what changes brightness as a whole keeps it from learning texture.
+    At first it changes nothing.
     A gate for each image, its probability to be degraded, weighs the changes: without it, what is
     learned of degraded images is held back by what it would do to clean ones.
     Source of the shape: Ronneberger et al. 2015, doi 10.1007/978-3-319-24574-4_28; of pixels as

@@ -44,8 +44,9 @@ def box_mean(planes: Tensor, rows: int, columns: int) -> Tensor:
     """
     for dim, size in ((2, rows), (3, columns)):
         if size > 1:
-            inside = _sums(torch.ones_like(planes[:1, :1]), size, dim)
-            planes = _sums(planes, size, dim) / inside
+            # How many of a window lie inside differs along `dim` alone.
+            line = planes[:1, :1].narrow(5 - dim, 0, 1)
+            planes = _sums(planes, size, dim) / _sums(torch.ones_like(line), size, dim)
     return planes
 
 
