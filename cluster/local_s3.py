@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -36,6 +37,7 @@ from dtpf.core.machine import free_port
 
 BUCKET = "dtpf"
 START_SECONDS = 60.0
+LEAST_FREE = 0.01  # of the disk: with less, SeaweedFS takes no data, and does not say so to clients
 STOP_SECONDS = 5.0  # its orderly end takes half a minute; what it acknowledged is on disk
 
 
@@ -46,6 +48,7 @@ def up(home: Path, address: str, port: int) -> dict[str, Any]:
         return state
     check_free(port, "--port", address)
     home.mkdir(parents=True, exist_ok=True)
+    _check_room(home)
     keys = _keys(home)
     process = launch(_command(home, address, port), home / "weed.log", os.environ, home)
     facts = {"endpoint": f"http://{address}:{port}", **keys}
@@ -56,6 +59,15 @@ def up(home: Path, address: str, port: int) -> dict[str, Any]:
         end(home / "state.json", STOP_SECONDS)
         raise
     return state
+
+
+def _check_room(home: Path) -> None:
+    disk = shutil.disk_usage(home)
+    if disk.free <= LEAST_FREE * disk.total:
+        raise ClusterError(
+            f"{home}: its disk has {disk.free / 2**30:.1f} of {disk.total / 2**30:.0f} GiB free, "
+            f"and the S3 server needs {LEAST_FREE:.0%}; make room, or give --home on another disk"
+        )
 
 
 def environment(state: dict[str, Any]) -> dict[str, str]:
