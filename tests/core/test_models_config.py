@@ -19,7 +19,8 @@ PARAMETERS = {
     "student_w32": 14_912_656,
     "student_w48": 32_633_744,
     "student_1m": 953_052,
-    "student_2m": 1_749_615,
+    "student_50k": 52_252,
+    "student_2m": 1_749_599,
     "teacher_tiny": 3_045_847,
     "student_tiny": 832_551,
 }
@@ -126,7 +127,7 @@ def test_a_config_survives_json():
         ("width=12.5", "width"),
         ("channel_heads=[1,2,4,7]", "7 heads do not divide"),
         ("blocks=[2,2,2]", "blocks"),
-        ("blocks=[2,0,2,2]", "blocks must all be positive"),
+        ("blocks=[2,-1,2,2]", "blocks must all be 0 or more"),
         ("overlap=1.5", "overlap"),
         ("fusion=sum", "fusion"),
         ("widht=16", "width"),

@@ -11,6 +11,7 @@ from dtpf.core.ops.shapes import check_same_shape
 from dtpf.core.ops.sobel import sobel
 
 _SLOPES = 0.1  # weight of squared Sobel slopes beside squared pixels: edges are what is fused
+_CELL = 4  # pixels a side that tone is looked at in: noise, which grows with contrast, averages out
 
 Images = tuple[Tensor, Tensor]
 
@@ -42,10 +43,10 @@ def restoration_loss(restored: Images, given: Images, clean: Images, tolerance: 
 def tone_loss(lit: Tensor, given: Tensor, clean: Tensor, tolerance: float) -> Tensor:
     """Return the share (B,) of the distance to the clean image that is left by a right tone.
 
-    Above 1 where a clean image was changed.
+    Distances are those of means over 4 x 4 pixels. Above 1 where a clean image was changed.
 
     Args:
-        lit: (B, 3, H, W), about [0, 1].
+        lit: (B, 3, H, W), about [0, 1]; H and W at least 8.
         given: what it was made of.
         clean: what it should be; may be the same as `given`.
         tolerance: mean squared distance of [0, 1] that costs a clean image a root of two.
@@ -53,7 +54,9 @@ def tone_loss(lit: Tensor, given: Tensor, clean: Tensor, tolerance: float) -> Te
     Raises:
         ValueError: the shapes differ.
     """
-    before, after = _squared(given, clean), _squared(lit, clean)
+    check_same_shape(given, clean)
+    own, start, goal = (F.avg_pool2d(image, _CELL) for image in (lit, given, clean))
+    before, after = _squared(start, goal), _squared(own, goal)
     return ((after + tolerance) / (before + tolerance)).sqrt()
 
 

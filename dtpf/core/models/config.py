@@ -65,9 +65,9 @@ class ModelConfig(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for name in ("blocks", "channel_heads", "spatial_heads"):
-            if min(getattr(self, name)) < 1:
-                raise ValueError(f"{name} must all be positive, got {getattr(self, name)}")
+        for name, least in (("blocks", 0), ("channel_heads", 1), ("spatial_heads", 1)):
+            if min(getattr(self, name)) < least:
+                raise ValueError(f"{name} must all be {least} or more, got {getattr(self, name)}")
         for width, heads in zip(self.widths, self.channel_heads, strict=True):
             if width % heads:
                 raise ValueError(f"channel_heads: {heads} heads do not divide {width} channels")
@@ -141,6 +141,8 @@ PRESETS: dict[str, ModelConfig] = {
     "student_4m": _student(16),
     **{f"student_w{width}": _student(width) for width in (8, 12, 16, 24, 32, 48)},
     "student_1m": _CONVOLUTIONS,
+    # Two thirds of the parameters are blocks of the deepest level, which few pairs hardly need.
+    "student_50k": _CONVOLUTIONS.model_copy(update={"width": 4, "blocks": (1, 1, 1, 0)}),
     "student_2m": _CONVOLUTIONS.model_copy(update={"restoration": 24}),
     "teacher_tiny": _tiny(16, text=True),
     "student_tiny": _tiny(8, text=False),
