@@ -21,7 +21,7 @@ class ModelConfig(Config):
 
     Attributes:
         width: channels of level 1; levels 2 to 4 have 2, 4 and 8 times as many.
-        blocks: blocks of each level, in both encoder streams and in the decoder.
+        blocks: blocks of each level, in both encoder streams and in the decoder; may be 0.
         refinement: extra blocks after the decoder's level 1.
         block: what blocks consist of: attention and feed-forward layers, as in the paper, or
             `convolution`: two 3x3 convolutions, which cost a fraction, learn faster from few pairs,
