@@ -3,6 +3,7 @@
 One Ray with one endpoint; the engines' wrapper reports a made-up run of a pipeline to it.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -172,10 +173,22 @@ def prometheus(node, tmp_path_factory) -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
     try:
+        await_ready(f"http://{address}", process)
         yield f"http://{address}"
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+def await_ready(address: str, process: subprocess.Popen) -> None:
+    """Wait until Prometheus has read its storage: it refuses questions before that."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(httpx.TransportError):  # it does not listen yet
+            if httpx.get(f"{address}/-/ready", trust_env=False).is_success:
+                return
+        time.sleep(0.2)
+    raise AssertionError(f"Prometheus is not ready; exit status {process.poll()}")
 
 
 def caption(task, progress):
@@ -251,12 +264,9 @@ def ask(address: str, query: str) -> list[dict]:
     """Return what a query finds, as soon as it finds anything."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        try:
-            answer = httpx.get(
-                f"{address}/api/v1/query", params={"query": query}, trust_env=False
-            ).json()
-        except httpx.TransportError:
-            answer = {"status": "success", "data": {"result": []}}
+        answer = httpx.get(
+            f"{address}/api/v1/query", params={"query": query}, trust_env=False
+        ).json()
         assert answer["status"] == "success", answer
         if answer["data"]["result"]:
             return answer["data"]["result"]

@@ -50,7 +50,7 @@ def test_a_restoration_goes_in_front_of_its_teacher():
 
 def test_the_smallest_student_has_a_tenth_of_its_teacher_at_most():
     config = recipe("student_50k_cpu")
-    teacher, student = (count_parameters(build(m.model)) for m in (config.teacher, config.student))
+    teacher, student = (count_parameters(built(m.model)) for m in (config.teacher, config.student))
     assert student <= teacher / 10
     assert config.teacher == recipe("student_1m_cpu").teacher  # found again in the same store
     assert config.run == recipe("student_1m_cpu").run

@@ -141,7 +141,7 @@ PRESETS: dict[str, ModelConfig] = {
     "student_4m": _student(16),
     **{f"student_w{width}": _student(width) for width in (8, 12, 16, 24, 32, 48)},
     "student_1m": _CONVOLUTIONS,
-    # Two thirds of the parameters are blocks of the deepest level, which few pairs hardly need.
+    # Blocks of the deepest level would double the parameters, and few pairs hardly need them.
     "student_50k": _CONVOLUTIONS.model_copy(update={"width": 4, "blocks": (1, 1, 1, 0)}),
     "student_2m": _CONVOLUTIONS.model_copy(update={"restoration": 24}),
     "teacher_tiny": _tiny(16, text=True),

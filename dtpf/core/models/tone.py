@@ -48,8 +48,11 @@ class Tone(nn.Module):
     Source: He, Sun and Tang 2011, IEEE TPAMI 33(12), equations 9 to 12, where the share is 0.95.
     """
 
+    typical: Tensor
+
     def __init__(self) -> None:
         super().__init__()
+        self.register_buffer("typical", torch.tensor(_TYPICAL), persistent=False)
         self.hidden = nn.Linear(len(_TYPICAL), _HIDDEN)
         self.out = nn.Linear(_HIDDEN, 1)
         for weight in self.out.parameters():
@@ -86,7 +89,7 @@ class Tone(nn.Module):
         seen = torch.cat((F.avg_pool2d(planes, _CELL), textures), dim=1)
         products = seen[:, :1] * seen[:, 1:2], seen[:, :1].square(), seen[:, 1:2].square()
         around = box_mean(torch.cat((seen, *products), dim=1), _AROUND, _AROUND)
-        mean, deviation = around.new_tensor(_TYPICAL).unbind(dim=1)
+        mean, deviation = self.typical.unbind(dim=1)
         hidden = F.gelu(self.hidden((around.permute(0, 2, 3, 1) - mean) / deviation))
         cells = self.out(hidden).permute(0, 3, 1, 2)
         return F.interpolate(cells, scale_factor=_CELL, mode="bilinear")
