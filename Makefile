@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 VLLM := .venv-vllm
 ARGS ?=
 DASHBOARD_PORT ?= 8265
+WORKERS ?= 2
 PYTEST_ARGS ?=
 
 .PHONY: demo test test-long test-vllm vllm-env doctor stop up submit env s3 lint install clean
@@ -37,9 +38,11 @@ s3: $(VENV)/.installed-dev
 env:
 	@$(BIN)/python cluster/local.py env
 
-# One thread: tests start several processes, whose threads would fight over few cores.
+# Two files of tests at a time, in order: those that start clusters wait for most of their time, and
+# `tests/cluster` wants to be first in its process. One thread each: they start several processes.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+	  --no-loadscope-reorder $(PYTEST_ARGS)
 
 # What the tests above leave out for its length: nodes lost and back, struck trainings and searches.
 test-long: $(VENV)/.installed-dev

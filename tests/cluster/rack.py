@@ -49,7 +49,7 @@ class Job:
                 return
         raise AssertionError(f"no line matched {mark}:\n{self.text[-4000:]}")
 
-    def end(self, timeout: float = 420) -> str:
+    def end(self, timeout: float = 900) -> str:
         """Wait for the end and return all output."""
         rest, _ = self.process.communicate(timeout=timeout)
         self.lines.append(rest)

@@ -46,7 +46,7 @@ def served(rack: Rack, route: str = "") -> str:
     return rack[DESK].run("curl", "--silent", "--show-error", "--max-time", "20", url).stdout
 
 
-def assert_ends_served(rack: Rack, job: Job, store: str, timeout: float = 420) -> str:
+def assert_ends_served(rack: Rack, job: Job, store: str, timeout: float = 900) -> str:
     """Wait for the job; it succeeds, and what it trained is served. Returns its output."""
     output = job.end(timeout)
     assert job.process.returncode == 0, output[-6000:]
