@@ -91,6 +91,33 @@ def as_int8(model: "ModelProto") -> "ModelProto":
         return as_float16(onnx.load(result))
 
 
+def merge_duplicates(model: "ModelProto") -> None:
+    """Keep one of what computes the same from the same, and constants as stored values.
+
+    A recorded graph finds sizes anew wherever they are used, by more than half of its operations.
+    onnxruntime needs longer for each more of them to load a file.
+    """
+    final = {output.name for output in model.graph.output}
+    names: dict[str, str] = {}  # of results that are known by another name already
+    found: dict[tuple, list[str]] = {}
+    kept = []
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = names.get(name, name)
+        said = (part.SerializeToString() for part in node.attribute)
+        outputs = list(node.output)
+        first = found.setdefault((node.op_type, *node.input, *said), outputs)
+        if first is not outputs and final.isdisjoint(outputs):
+            names.update(zip(outputs, first, strict=True))
+        elif node.op_type == "Constant":
+            (value,) = node.attribute
+            value.t.name = outputs[0]
+            model.graph.initializer.append(value.t)
+        else:
+            kept.append(node)
+    _replace(model.graph.node, kept)
+
+
 def _replace(field: Any, items: list) -> None:
     """Fill a repeated field; its items die with it when it is cleared."""
     copies = [type(item).FromString(item.SerializeToString()) for item in items]
