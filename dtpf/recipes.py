@@ -98,8 +98,8 @@ def student_2m_cpu() -> PipelineConfig:
     """The teacher of `student_1m_cpu`, and as student the same behind a restoration.
 
     Only that is trained, on what spoils a fused picture most. Whatever dims or blurs one source
-    costs it little, for the other is there; with over-exposure too, which is not told from bright
-    scenes, it learns several times as slowly.
+    costs it little, for the other is there. Over-exposure, which crops do not show, is fitted to
+    whole images before (`dtpf.training.exposure`).
     """
     base = student_1m_cpu()
     train = base.student.train.model_copy(

@@ -123,27 +123,46 @@ class Fuser:
 
     def passes(self) -> tuple[Fusing, Fusing, Fusing] | None:
         """Return this network as `dtpf.core.tiling` shows one image to it; see there."""
-        if self._model.config.block == "convolution":
+        attends = self._model.config.block != "convolution"
+        if not attends and self._model.restorer is None:
             return None
         estimate = ImageMoments()
         moments = ImageMoments(estimate)
-        contexts = (estimate.collecting, moments.collecting, moments.applied)
-        first, second, third = (_Pass(self, context) for context in contexts)
-        return first, second, third
+        work = self.fuse_batch if attends else self._judge_light
+        return (
+            _Pass(self.info, work, estimate.collecting),
+            _Pass(self.info, work, moments.collecting),
+            _Pass(self.info, self.fuse_batch, moments.applied),
+        )
+
+    def _judge_light(
+        self, visible: Sequence[FloatImage], infrared: Sequence[FloatImage]
+    ) -> list[FloatImage]:
+        """Look at the light of a pair, of which alone more is known where nothing attends."""
+        assert self._model.restorer is not None
+        seen_bchw = torch.from_numpy(np.stack(visible)).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            self._model.restorer.exposure.means(seen_bchw.to(self._device))
+        return list(visible)
 
 
 class _Pass:
-    """A network that works within a context."""
+    """What a network does within a context."""
 
-    def __init__(self, fuser: Fuser, context: Callable[[], AbstractContextManager[None]]) -> None:
-        self.info = fuser.info
-        self._fuser, self._context = fuser, context
+    def __init__(
+        self,
+        info: dict[str, Any],
+        work: Callable[[Sequence[FloatImage], Sequence[FloatImage]], list[FloatImage]],
+        context: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.info = info
+        self._work, self._context = work, context
 
     def fuse_batch(
         self, visible: Sequence[FloatImage], infrared: Sequence[FloatImage]
     ) -> list[FloatImage]:
         with self._context():
-            return self._fuser.fuse_batch(visible, infrared)
+            return self._work(visible, infrared)
 
 
 def fuse_tensors(

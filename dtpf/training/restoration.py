@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from dtpf.core.losses import judgement_loss, restoration_loss, tone_loss
 from dtpf.core.models import FusionNet, ModelConfig
 from dtpf.core.models.restoration import Restorer
+from dtpf.data.dataset import PairDataset
+from dtpf.training.exposure import fit_exposure
+from dtpf.training.group import Group
 from dtpf.training.tasks import Task, TrainBatch
 
 _TOLERANCE = 1e-4  # mean squared distance, of [0, 1]
@@ -26,6 +29,8 @@ class RestorationTask(Task):
         ValueError: but for the restoration, `model` is not the shape of the trained network.
     """
 
+    trainable: Restorer
+
     def __init__(self, model: ModelConfig, trained: FusionNet) -> None:
         super().__init__()
         self.network = FusionNet(model)
@@ -34,6 +39,13 @@ class RestorationTask(Task):
             raise ValueError("restoration needs the trained network's shape, and a restorer")
         self.network.load_state_dict(trained.state_dict(), strict=False)
         self.trainable = self.network.restorer
+
+    def prepare(self, pairs: PairDataset, seed: int, group: Group) -> None:
+        """Fit what is not trained; every process of the group calls it."""
+        exposure = self.trainable.exposure
+        if group.leads:
+            fit_exposure(exposure, pairs, seed)
+        exposure.load_state_dict(group.broadcast(exposure.state_dict()))
 
     def network_in(self, trainable: nn.Module) -> FusionNet:
         """Return the network with that restorer."""

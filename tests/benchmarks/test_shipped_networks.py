@@ -85,6 +85,7 @@ def test_the_shipped_network_adds_neither_grain_nor_checkerboards(bench, real_da
         ("infrared/stripes", 0.25),
         ("visible/noise", 0.15),
         ("visible/haze", 0.1),
+        ("visible/over_exposure", 0.1),
         ("visible/snow", 0.05),
     ],
 )

@@ -109,8 +109,9 @@ def test_tiles_with_shared_statistics_agree_with_one_call(fuser):
     assert np.abs(whole - visible).mean() > 10 / 255  # the network does something
 
 
-@pytest.mark.parametrize("name", ["roadscene_1m", "roadscene_2m"])
-def test_a_network_of_convolutions_needs_one_pass_and_shows_no_tiles(name):
+@pytest.mark.parametrize(("name", "passes"), [("roadscene_1m", 1), ("roadscene_2m", 3)])
+def test_a_network_of_convolutions_shows_no_tiles(name, passes):
+    """It fuses once; one that cleans looks at the light of all tiles before."""
     convolutions = Fuser.from_bundle(name)  # trained, so that it does something
     visible, infrared = scene(320, 448)
     calls = []
@@ -120,7 +121,7 @@ def test_a_network_of_convolutions_needs_one_pass_and_shows_no_tiles(name):
         return network.fuse_batch(*([image] for image in tile))[0]
 
     tiled = fuse_tiled(convolutions, visible, infrared, 192**2, call)
-    assert calls == [convolutions] * len(calls)
+    assert len(set(calls)) == passes
     difference = np.abs(tiled - convolutions.fuse(visible, infrared))
     assert difference.mean() < 0.3 / 255
     assert difference.max() < 6 / 255

@@ -1,16 +1,17 @@
-"""What channel attention knows of an image, and how the tiles of one image come to share it.
+"""What layers know of a whole image, and how the tiles of one image come to share it.
 
 Channel attention weighs channels by their products over all pixels. A tile of a large image has
 other products than the whole, so tiles on their own differ in tone from each other and from one
-pass over everything (Chu et al., ECCV 2022, describe it for Restormer). Here a first pass adds up
-the products of tiles, and a second uses the sums for every tile.
-Legend: B = batch, C = channels.
+pass over everything (Chu et al., ECCV 2022, describe it for Restormer). The same holds for what is
+known of the light of a scene (`dtpf.core.models.exposure`). Here a first pass adds up the sums of
+tiles, and a second uses them for every tile.
+Legend: B = batch, C = channels, K = quantities.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,25 +25,39 @@ class ChannelMoments(NamedTuple):
     key_BC: Tensor
 
 
-def total(moments: Sequence[ChannelMoments]) -> ChannelMoments:
+class BrightnessMoments(NamedTuple):
+    """Sums over cells of an image from which its exposure is judged; they add up."""
+
+    sums_BK: Tensor
+    cells_B: Tensor
+
+
+Moments = TypeVar("Moments", ChannelMoments, BrightnessMoments)
+
+
+def total(moments: Sequence[Moments]) -> Moments:
     """Return the sums over several sets of pixels together."""
-    return ChannelMoments(*(torch.stack(parts).sum(dim=0) for parts in zip(*moments, strict=True)))
+    return _like(moments[0], (torch.stack(part).sum(dim=0) for part in zip(*moments, strict=True)))
 
 
-_View = Callable[[nn.Module, ChannelMoments], ChannelMoments]
+def _like(moments: Moments, parts: Iterable[Tensor]) -> Moments:
+    return type(moments)(*parts)
+
+
+_View = Callable[[nn.Module, Any], Any]
 _view: ContextVar[_View | None] = ContextVar("channel_moments_view", default=None)
 
 
-def as_seen(layer: nn.Module, moments: ChannelMoments) -> ChannelMoments:
+def as_seen(layer: nn.Module, moments: Moments) -> Moments:
     """Return the moments that `layer` shall use: those given, unless `ImageMoments` is at work."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or (view := _view.get()) is None:
         return moments
-    view = _view.get()
-    return moments if view is None else view(layer, moments)
+    seen: Moments = view(layer, moments)
+    return seen
 
 
 class ImageMoments:
-    """The moments of every channel attention of a network, summed over tiles of one image."""
+    """The moments of every layer that has some, summed over tiles of one image."""
 
     def __init__(self, estimate: "ImageMoments | None" = None) -> None:
         """Begin empty; while moments are collected, the layers use the `estimate` if there is one.
@@ -51,7 +66,7 @@ class ImageMoments:
         better sums here.
         """
         self._estimate = estimate
-        self._sums: dict[nn.Module, ChannelMoments] = {}
+        self._sums: dict[nn.Module, Any] = {}
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
@@ -65,16 +80,16 @@ class ImageMoments:
         with _viewed(self._apply):
             yield
 
-    def _collect(self, layer: nn.Module, moments: ChannelMoments) -> ChannelMoments:
-        found = ChannelMoments(*(part.sum(dim=0, keepdim=True) for part in moments))
+    def _collect(self, layer: nn.Module, moments: Moments) -> Moments:
+        found = _like(moments, (part.sum(dim=0, keepdim=True) for part in moments))
         known = self._sums.get(layer)
         self._sums[layer] = found if known is None else total([known, found])
         return moments if self._estimate is None else self._estimate._apply(layer, moments)
 
-    def _apply(self, layer: nn.Module, moments: ChannelMoments) -> ChannelMoments:
+    def _apply(self, layer: nn.Module, moments: Moments) -> Moments:
         sums = self._sums.get(layer, moments)
         pairs = zip(sums, moments, strict=True)
-        return ChannelMoments(*(shared.expand_as(own) for shared, own in pairs))
+        return _like(moments, (shared.expand_as(own) for shared, own in pairs))
 
 
 @contextmanager

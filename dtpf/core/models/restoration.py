@@ -1,4 +1,4 @@
-"""Cleans a pair before it is fused: noise, stripes and weather, which bands cannot leave out.
+"""Cleans a pair before it is fused: noise, stripes, weather and light, which bands cannot undo.
 
 Metrics of the fused picture hardly tell how: they are flat where noise is strong. What tells it is
 the distance to the clean pair, `dtpf.core.losses.restoration_loss`.
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtpf.core.models.blocks import convolutions
+from dtpf.core.models.exposure import Exposure
 from dtpf.core.models.layers import Conv, Downsample, Upsample, pointwise
 from dtpf.core.models.tone import Tone
 from dtpf.core.ops.filters import box_mean
@@ -56,7 +57,8 @@ class Restorer(nn.Module):
     The other image helps to tell edges from noise. Stripes of the infrared are estimated without
     it (`stripes`); it says how much of them is taken away where. Haze is taken away before it, by
     a part of its own (`Tone`): what changes brightness as a whole keeps it from learning texture.
-    At first it changes nothing.
+    So is over-exposure, by one that is fitted, not trained, and is left out in training
+    (`Exposure`). At first it changes nothing.
     A gate for each image, its probability to be degraded, weighs the changes: without it, what is
     learned of degraded images is held back by what it would do to clean ones.
     Source of the shape: Ronneberger et al. 2015, doi 10.1007/978-3-319-24574-4_28; of pixels as
@@ -67,6 +69,7 @@ class Restorer(nn.Module):
         super().__init__()
         widths = [width * 2**level for level in range(_LEVELS)]
         cell = _CELL**2
+        self.exposure = Exposure()
         self.tone = Tone()
         self.embed = Conv(cell * _SEEN, width)
         self.encoder = nn.ModuleList(convolutions(_BLOCKS, channels) for channels in widths)
@@ -86,7 +89,7 @@ class Restorer(nn.Module):
             visible_B3HW: RGB in [0, 1]; H and W divide by 8.
             infrared_B1HW: in [0, 1].
         """
-        lit = self.tone.right(visible_B3HW, infrared_B1HW)
+        lit = self.tone.right(self.exposure(visible_B3HW), infrared_B1HW)
         seen, heat, degraded, _ = self._restored(lit, infrared_B1HW)
         logits = F.interpolate(degraded - _RARER, scale_factor=_STRIDE, mode="bilinear")
         gates = logits.sigmoid()
