@@ -15,7 +15,8 @@ from dtpf.core.records import DEGRADATIONS, Degradation
 from dtpf.data.dataset import PairDataset
 from dtpf.data.degrade import apply, draw_degradations
 
-IMAGES = 200  # at most: there is little to learn, and each takes a third of a second
+IMAGES = 200  # at most: there is little to learn, and each takes a fifth of a second
+_SHORT = 240  # pixels of the shorter side, about, that are enough
 _EACH = 14  # examples of each image
 _MILDEST, _SEVEREST = 0.2, 1.0
 _OTHERS = tuple(f"visible/{kind}" for kind in DEGRADATIONS["visible"] if kind != "over_exposure")
@@ -41,11 +42,12 @@ def fit_exposure(exposure: Exposure, dataset: PairDataset, seed: int) -> None:
         seed: of the degradations.
     """
     found = [
-        example for index in _chosen(len(dataset)) for example in _examples(dataset, index, seed)
+        (exposure.means(image), severity)
+        for index in _chosen(len(dataset))
+        for image, severity in _examples(dataset, index, seed)
     ]
-    means_NK = torch.cat([exposure.means(image) for image, _ in found])
-    severities_N = torch.tensor([severity for _, severity in found])
-    weight, bias = _regressed(means_NK, severities_N)
+    means, severities = zip(*found, strict=True)
+    weight, bias = _regressed(torch.cat(means), torch.tensor(severities))
     exposure.weight.copy_(weight)
     exposure.bias.copy_(bias)
 
@@ -55,10 +57,11 @@ def _chosen(count: int) -> list[int]:
 
 
 def _examples(dataset: PairDataset, index: int, seed: int) -> Iterator[tuple[Tensor, float]]:
-    """Yield visible images (1, 3, H, W), a quarter of all pixels, and how over-exposed each is."""
+    """Yield visible images (1, 3, H, W), some of their pixels, and how over-exposed each is."""
     images = dataset[index]
-    seen = images.visible_guide[:, ::2, ::2].permute(1, 2, 0).numpy()
-    heat = images.infrared_guide[0, ::2, ::2].numpy()
+    step = max(2, min(images.infrared_guide.shape[1:]) // _SHORT)
+    seen = images.visible_guide[:, ::step, ::step].permute(1, 2, 0).numpy()
+    heat = images.infrared_guide[0, ::step, ::step].numpy()
     rng = np.random.default_rng((seed, index, 3))
     for number in range(_EACH):
         severity = float(rng.uniform(_MILDEST, _SEVEREST)) if number % 2 else 0.0
