@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d, motion_blur
 from torch import Tensor
 
+from dtpf.core.models.exposure import GAIN, LIFT
 from dtpf.core.ops.pixels import FloatImage
 from dtpf.core.records import DEGRADATIONS, EVERY_DEGRADATION, MODALITIES, Degradation
 from dtpf.data.weather import haze, rain, snow
@@ -71,7 +72,7 @@ def draw_degradations(
         modality = modalities[int(rng.integers(len(modalities)))]
         kinds = allowed[modality]
         name = modality, kinds[int(rng.integers(len(kinds)))]
-        if not any(_clash(name, other) for other in drawn):
+        if not any(clash(name, other) for other in drawn):
             drawn.append(name)
     return tuple(Degradation(*name, float(rng.uniform(lowest, highest))) for name in drawn)
 
@@ -124,7 +125,7 @@ def _over_exposure(
     image: FloatImage, severity: float, rng: np.random.Generator, width: int
 ) -> FloatImage:
     """More light than the sensor holds: brightness is lifted and the highlights clip."""
-    return image * (1.0 + 0.9 * severity) + 0.10 * severity
+    return image * (1.0 + GAIN * severity) + LIFT * severity
 
 
 def _motion_blur(
@@ -184,7 +185,8 @@ def _physically(degradation: Degradation) -> tuple[str, int]:
     return degradation.modality, _PHYSICAL_ORDER.index(degradation.kind)
 
 
-def _clash(one: tuple[str, str], other: tuple[str, str]) -> bool:
+def clash(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether an image would not have both; each is a modality and a kind."""
     same_image = one[0] == other[0]
     return one == other or (same_image and any({one[1], other[1]} <= group for group in _EXCLUSIVE))
 

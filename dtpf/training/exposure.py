@@ -13,18 +13,16 @@ from torch import Tensor
 from dtpf.core.models.exposure import MEANS, Exposure
 from dtpf.core.records import DEGRADATIONS, Degradation
 from dtpf.data.dataset import PairDataset
-from dtpf.data.degrade import apply, draw_degradations
+from dtpf.data.degrade import apply, clash, draw_degradations
 
 IMAGES = 200  # at most: there is little to learn, and each takes a fifth of a second
 _SHORT = 240  # pixels of the shorter side, about, that are enough
 _EACH = 14  # examples of each image
 _MILDEST, _SEVEREST = 0.2, 1.0
-_OTHERS = tuple(f"visible/{kind}" for kind in DEGRADATIONS["visible"] if kind != "over_exposure")
-_TOGETHER = tuple(  # others change brightness as a whole themselves
-    name
-    for name in _OTHERS
-    if name not in {"visible/low_light", "visible/low_contrast", "visible/haze"}
-)
+_EXPOSED = ("visible", "over_exposure")
+_VISIBLE = tuple(("visible", kind) for kind in DEGRADATIONS["visible"])
+_OTHERS = tuple("/".join(name) for name in _VISIBLE if name != _EXPOSED)
+_TOGETHER = tuple("/".join(name) for name in _VISIBLE if not clash(name, _EXPOSED))
 _SEVERITY_COUNTS = 20.0  # beside the cross entropy
 _SMALL = 1e-3  # weight of the squared weights: means of neighbouring levels are much alike
 _ROUNDS = 200
@@ -67,7 +65,7 @@ def _examples(dataset: PairDataset, index: int, seed: int) -> Iterator[tuple[Ten
         severity = float(rng.uniform(_MILDEST, _SEVEREST)) if number % 2 else 0.0
         drawn = draw_degradations(rng, names=_TOGETHER if severity else _OTHERS)
         chosen = [] if rng.random() < 0.5 else [*drawn]
-        chosen += [Degradation("visible", "over_exposure", severity)]
+        chosen += [Degradation(*_EXPOSED, severity)]
         changed, _ = apply((seen, heat), chosen, rng)
         stored = np.round(changed * 255) / 255
         yield torch.from_numpy(stored).permute(2, 0, 1)[None], severity

@@ -41,7 +41,7 @@ class RestorationTask(Task):
         self.trainable = self.network.restorer
 
     def prepare(self, pairs: PairDataset, seed: int, group: Group) -> None:
-        """Fit what is not trained; every process of the group calls it."""
+        """Fit what tells over-exposed scenes."""
         exposure = self.trainable.exposure
         if group.leads:
             fit_exposure(exposure, pairs, seed)

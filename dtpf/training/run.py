@@ -77,8 +77,7 @@ def run_training(
     feed = TrainingFeed(splits["train"], train_set, texts, spec.loss, outputs)
     validator = Validator(val_set, texts)
     task = build_task(spec, store)
-    if isinstance(task, RestorationTask):
-        task.prepare(train_set, spec.train.seed, group)
+    task.prepare(train_set, spec.train.seed, group)
     journal = Journal(store, spec, validator, group, on_step, on_validation)
     result = fit(
         task,

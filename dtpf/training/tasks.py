@@ -26,6 +26,8 @@ from dtpf.core.losses import (
     weights_for,
 )
 from dtpf.core.models import FusionNet, ModelConfig
+from dtpf.data.dataset import PairDataset
+from dtpf.training.group import Group
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,9 @@ class Task(nn.Module, ABC):
 
     network: FusionNet
     trainable: nn.Module
+
+    def prepare(self, pairs: PairDataset, seed: int, group: Group) -> None:
+        """Fit what is not trained, where there is such; every process of the group calls it."""
 
     @abstractmethod
     def network_in(self, trainable: nn.Module) -> FusionNet:

@@ -45,7 +45,7 @@ def _like(moments: Moments, parts: Iterable[Tensor]) -> Moments:
 
 
 _View = Callable[[nn.Module, Any], Any]
-_view: ContextVar[_View | None] = ContextVar("channel_moments_view", default=None)
+_view: ContextVar[_View | None] = ContextVar("moments_view", default=None)
 
 
 def as_seen(layer: nn.Module, moments: Moments) -> Moments:
