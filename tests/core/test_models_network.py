@@ -43,8 +43,11 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("by", ["kernels", "operations"])
 @pytest.mark.parametrize(("config", "batch", "height", "width"), CASES)
-def test_outputs_equal_the_oracle(config, batch, height, width):
+def test_outputs_equal_the_oracle(config, batch, height, width, by, monkeypatch):
+    if by == "operations":
+        monkeypatch.setattr("dtpf.core.kernels.take", lambda x: False)
     ours = network(config)
     inputs = pair(batch, height, width, config.text)
     with torch.no_grad():

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dtpf.core import kernels
 from dtpf.core.models.biased_attention import biased_attention
 from dtpf.core.models.layers import DepthwiseConv, pointwise
 from dtpf.core.models.moments import ChannelMoments, as_seen
@@ -24,6 +25,7 @@ class ChannelAttention(nn.Module):
 
     context = 1  # rows beyond a strip that its result depends on
     multiple = 1  # what the height of a strip divides by
+    has_kernel = True
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -103,6 +105,7 @@ class WindowAttention(nn.Module):
         self.bias = nn.Parameter(torch.empty(heads, (2 * (window + margin) - 1) ** 2))
         nn.init.trunc_normal_(self.bias, std=0.02)
         self.register_buffer("offset", _offsets(window, margin), persistent=False)
+        self.has_kernel = (window, margin, head_dim) == kernels.WINDOW_SIZES
 
     def forward(self, x_BHWC: Tensor, above: int = 0, below: int = 0) -> Tensor:
         """Return (B, H - above - below, W, C): all rows but those that are only context.
@@ -119,6 +122,11 @@ class WindowAttention(nn.Module):
         query = to_squares(query_BHWI, self.window, self.heads)
         mixed = biased_attention(query, key, value, self.bias[:, self.offset])
         return self.out(from_squares(mixed, query_BHWI.shape, self.window))
+
+    def call_kernel(self, x_BHWC: Tensor, norm: nn.LayerNorm, result: Tensor) -> None:
+        """Write x + self(norm(x)) to `result` by compiled code; all contiguous."""
+        weights = self.qkv.weight, self.out.weight, self.bias
+        kernels.window_attention(x_BHWC, norm, *weights, result)
 
 
 def _offsets(window: int, margin: int) -> Tensor:

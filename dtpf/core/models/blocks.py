@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from dtpf.core import kernels
 from dtpf.core.models.attention import (
     ChannelAttention,
     WindowAttention,
@@ -19,7 +20,7 @@ from dtpf.core.models.attention import (
 )
 from dtpf.core.models.config import ModelConfig
 from dtpf.core.models.layers import FeedForward, TwoConvs
-from dtpf.core.models.moments import as_seen, total
+from dtpf.core.models.moments import ChannelMoments, as_seen, total
 from dtpf.core.models.strips import Strip, fits_at_once, strips
 
 
@@ -40,6 +41,11 @@ class Residual(nn.Module, ABC):
             x_BHWC: the features.
             spare: a tensor of the same shape that nobody needs any more; may become the result.
         """
+        if self.layer.has_kernel and kernels.take(x_BHWC):
+            x_BHWC = x_BHWC.contiguous()
+            result = torch.empty_like(x_BHWC) if spare is None else spare.contiguous()
+            self._call_kernel(x_BHWC, result)
+            return result
         if fits_at_once(x_BHWC):
             return x_BHWC + self.layer(self.norm(x_BHWC))
         result = torch.empty_like(x_BHWC) if spare is None else spare
@@ -50,6 +56,10 @@ class Residual(nn.Module, ABC):
     @abstractmethod
     def _write(self, x_BHWC: Tensor, images: list[Strip], result: Tensor) -> None:
         """Compute some images strip by strip."""
+
+    @abstractmethod
+    def _call_kernel(self, x_BHWC: Tensor, result: Tensor) -> None:
+        """Compute all images in compiled code; both tensors are contiguous."""
 
 
 class LocalResidual(Residual):
@@ -62,6 +72,10 @@ class LocalResidual(Residual):
             around, above, below = strip.with_context(x_BHWC, self.layer.context)
             change = self.layer(self.norm(around), above, below)
             torch.add(strip.of(x_BHWC), change, out=strip.of(result))
+
+    def _call_kernel(self, x_BHWC: Tensor, result: Tensor) -> None:
+        assert isinstance(self.layer, FeedForward | WindowAttention)
+        self.layer.call_kernel(x_BHWC, self.norm, result)
 
 
 class ChannelResidual(Residual):
@@ -80,6 +94,14 @@ class ChannelResidual(Residual):
         for strip in images:
             part = strip.of(result)
             torch.add(strip.of(x_BHWC), mix_channels(part, weight), out=part)
+
+    def _call_kernel(self, x_BHWC: Tensor, result: Tensor) -> None:
+        layer = self.layer
+        sums = kernels.look(
+            x_BHWC, self.norm, layer.qkv.weight, layer.mix.weight, layer.heads, result
+        )
+        weight = layer.weight(as_seen(layer, ChannelMoments(*sums)))
+        kernels.mix_channels(x_BHWC, result, weight, result)
 
 
 class Chain(nn.Sequential):

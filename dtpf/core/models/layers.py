@@ -11,6 +11,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dtpf.core import kernels
+
 _VECTOR = 16  # numbers in a vector register: other hidden sizes run up to ten times slower
 
 
@@ -79,6 +81,7 @@ class FeedForward(nn.Module):
 
     context = 1  # rows beyond a strip that its result depends on
     multiple = 1  # what the height of a strip divides by
+    has_kernel = True
 
     def __init__(self, channels: int, expansion: float) -> None:
         super().__init__()
@@ -93,12 +96,18 @@ class FeedForward(nn.Module):
         gate, value = mixed.chunk(2, dim=-1)
         return self.reduce(F.gelu(gate) * value)
 
+    def call_kernel(self, x_BHWC: Tensor, norm: nn.LayerNorm, result: Tensor) -> None:
+        """Write x + self(norm(x)) to `result` by compiled code; all contiguous."""
+        weights = self.expand.weight, self.mix.weight, self.reduce.weight
+        kernels.feed_forward(x_BHWC, norm, *weights, result)
+
 
 class TwoConvs(nn.Module):
     """Two 3x3 convolutions with GELU between them: what a network without attention is made of."""
 
     context = 2  # rows beyond a strip that its result depends on
     multiple = 1  # what the height of a strip divides by
+    has_kernel = False
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,0 +1,111 @@
+"""Compiles the kernels for this machine's processor, once, and keeps the library."""
+
+import hashlib
+import importlib.util
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+_FLAGS = (
+    *("-x", "c++", "-std=c++17", "-O3", "-march=native", "-fPIC", "-shared"),
+    *("-ffp-contract=fast", "-fno-math-errno", "-fno-exceptions", "-fno-rtti"),
+)
+_TIMEOUT = 120
+
+
+def sources() -> list[Path]:
+    """Return the files that the library is made of, headers last."""
+    here = Path(__file__).parent
+    return sorted(here.glob("*.cpp")) + sorted(here.glob("*.h"))
+
+
+def compilers() -> list[list[str]]:
+    """Return the commands of the C++ compilers that are at hand, the first choice first.
+
+    `CXX` if it is set; else what the system has, then clang from the package `ziglang`.
+    """
+    if chosen := os.environ.get("CXX"):
+        return [shlex.split(chosen)]
+    found = [[path] for name in ("c++", "g++", "clang++") if (path := shutil.which(name))]
+    if importlib.util.find_spec("ziglang"):
+        found.append([sys.executable, "-m", "ziglang", "cc"])
+    return found
+
+
+def compiled(cache: Path | None = None) -> Path | None:
+    """Return the library for this processor, compiled now if it is not there yet.
+
+    Args:
+        cache: folder of compiled libraries; by default `dtpf` in the user's cache folder.
+
+    Returns:
+        Its path; None, with a warning in the log, where no compiler succeeds.
+    """
+    folder = _usable(cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dtpf")
+    library = folder / f"kernels-{_fingerprint()}.so"
+    if library.exists():
+        return library
+    reasons = [reason for command in compilers() if (reason := _compile(command, library))]
+    if library.exists():
+        return library
+    _log.warning(
+        "Networks run two to four times slower than this processor could: %s."
+        " Install g++ 12 or clang, or `pip install 'dtpf[compiler]'`",
+        "; ".join(reasons) or "no C++ compiler was found for their kernels",
+    )
+    return None
+
+
+def _usable(folder: Path) -> Path:
+    """Return the folder if it can be written, else one that lasts as long as the system likes."""
+    try:
+        folder = folder.expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return Path(tempfile.mkdtemp(prefix="dtpf-kernels-"))
+    return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="dtpf-kernels-"))
+
+
+def _compile(command: list[str], library: Path) -> str | None:
+    """Compile to `library`, which appears complete or not at all; return what went wrong."""
+    descriptor, unfinished = tempfile.mkstemp(dir=library.parent, suffix=".part")
+    os.close(descriptor)
+    files = [str(path) for path in sources() if path.suffix == ".cpp"]
+    call = [*command, *_FLAGS, "-o", unfinished, *files]
+    try:
+        done = subprocess.run(call, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+        if done.returncode == 0:
+            os.replace(unfinished, library)
+            return None
+        said = next((line for line in done.stderr.splitlines() if "error" in line), "")
+        return f"{command[0]} ended with {done.returncode} {said}".strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{command[0]}: {error}"
+    finally:
+        Path(unfinished).unlink(missing_ok=True)
+
+
+def _fingerprint() -> str:
+    """Return what names a library: its sources, how it is compiled, and for which processor."""
+    digest = hashlib.sha256(" ".join([*_FLAGS, os.environ.get("CXX", ""), _processor()]).encode())
+    for path in sources():
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _processor() -> str:
+    """Return what tells processors apart that need different machine code."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    kinds = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+    return " ".join([platform.machine(), platform.processor(), *sorted(kinds)])

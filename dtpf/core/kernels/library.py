@@ -1,0 +1,131 @@
+"""The compiled kernels in this process: loaded once, called with PyTorch's own threads."""
+
+import ctypes
+import os
+import threading
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dtpf.core.kernels.compiler import compiled
+
+
+class Threads(ctypes.Structure):
+    """`struct Threads` of jobs.h."""
+
+    _fields_ = (
+        ("run", ctypes.c_void_p),
+        ("count", ctypes.c_long),
+        ("scratch", ctypes.c_void_p),
+        ("scratch_size", ctypes.c_long),
+    )
+
+
+class Tiles(ctypes.Structure):
+    """`struct Tiles` of jobs.h."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_long) for name in ("batch", "height", "width", "rows", "columns")
+    )
+
+
+class Norm(ctypes.Structure):
+    """`struct Norm` of matrix.h."""
+
+    _fields_ = (
+        ("weight", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("epsilon", ctypes.c_float),
+    )
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """Return the compiled kernels; None without a compiler, or with DTPF_KERNELS=0."""
+    if os.environ.get("DTPF_KERNELS") == "0":
+        return None
+    path = compiled()
+    if path is None:
+        return None
+    kernels = ctypes.CDLL(str(path))
+    for name in ("feed_forward", "look", "windows"):
+        for what in ("scratch", "packed"):
+            getattr(kernels, f"dtpf_{name}_{what}").restype = ctypes.c_long
+    kernels.dtpf_look_sums.restype = ctypes.c_long
+    return kernels
+
+
+@cache
+def _run_in_parallel() -> int | None:
+    """Return the address of GOMP_parallel in the OpenMP library of PyTorch, if it has one.
+
+    The kernels then share PyTorch's threads and obey `torch.set_num_threads`.
+    """
+    folder = Path(torch.__file__).parent
+    near = [*(folder / "lib").glob("lib*omp*"), *(folder.parent / "torch.libs").glob("lib*omp*")]
+    for path in near:
+        try:
+            function = ctypes.CDLL(str(path)).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+        return ctypes.cast(function, ctypes.c_void_p).value
+    return None
+
+
+class _Scratch(threading.local):
+    """Memory that the calls of one thread use one after the other."""
+
+    def __init__(self) -> None:
+        self.numbers = torch.empty(0)
+
+    def take(self, size: int) -> Tensor:
+        if self.numbers.numel() < size:
+            self.numbers = torch.empty(size)
+        return self.numbers
+
+
+_scratch = _Scratch()
+
+
+def size(name: str, *arguments: int) -> int:
+    """Return a number that the kernels compute, such as how much scratch memory one needs."""
+    kernels = library()
+    assert kernels is not None
+    number: int = getattr(kernels, name)(*map(ctypes.c_long, arguments))
+    return number
+
+
+def call(name: str, tiles: Tiles, scratch: int, packed: int, arguments: Sequence[Any]) -> None:
+    """Call a kernel.
+
+    Args:
+        name: the C function.
+        tiles: the pieces of work.
+        scratch: numbers that each thread needs.
+        packed: numbers that its packed weights need.
+        arguments: what stands between tiles and packed weights: tensors (contiguous, float32),
+            layer norms and whole numbers.
+    """
+    kernels = library()
+    assert kernels is not None
+    count = torch.get_num_threads()
+    scratch, packed = (-(-numbers // 16) * 16 for numbers in (scratch, packed))  # cache lines
+    memory = _scratch.take(count * scratch + packed)
+    start = memory.data_ptr()
+    threads = Threads(_run_in_parallel(), count, start + 4 * packed, scratch)
+    passed = [_as_argument(argument) for argument in arguments]
+    getattr(kernels, name)(
+        ctypes.byref(threads), ctypes.byref(tiles), *passed, ctypes.c_void_p(start)
+    )
+
+
+def _as_argument(value: Tensor | nn.LayerNorm | int) -> Any:
+    if isinstance(value, int):
+        return ctypes.c_long(value)
+    if isinstance(value, nn.LayerNorm):
+        return ctypes.byref(Norm(value.weight.data_ptr(), value.bias.data_ptr(), value.eps))
+    return ctypes.c_void_p(value.data_ptr())

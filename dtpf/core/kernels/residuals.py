@@ -1,0 +1,144 @@
+"""The network's residuals as calls of the compiled kernels.
+
+Legend: B = batch, H, W = height and width, C = channels, I = channels of all heads together.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from dtpf.core.kernels.library import Tiles, call, library, size
+
+WINDOW_SIZES = 8, 2, 16  # window, margin, channels of a head: the only ones with a kernel
+_LANES = 16  # numbers in a vector
+_COLUMNS = 64  # of a tile: what it holds of a layer fits the second-level cache
+_MOST_ROWS, _FEWEST_ROWS = 32, 4  # of a tile; one more on each side is computed twice
+
+
+def take(x: Tensor) -> bool:
+    """Whether the kernels take this input: float32 on a CPU, no gradients, nothing recorded."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
+        return False
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    if type(x) is not Tensor or torch.is_autocast_enabled("cpu"):
+        return False
+    return library() is not None
+
+
+def _padded(channels: int) -> int:
+    return -(-channels // _LANES) * _LANES
+
+
+def _tiles(x_BHWC: Tensor, multiple: int = 1) -> Tiles:
+    """Cut images so that all threads have work; no result depends on how."""
+    batch, height, width, _ = x_BHWC.shape
+    columns = min(width, _COLUMNS)
+    across = batch * -(-width // columns)
+    pieces_down = -(-2 * torch.get_num_threads() // across)
+    rows = min(max(-(-height // pieces_down), _FEWEST_ROWS), _MOST_ROWS)
+    return Tiles(batch, height, width, -(-rows // multiple) * multiple, columns)
+
+
+def _sum_tiles(x_BHWC: Tensor) -> Tiles:
+    """Cut images by their size alone: sums of floats depend on how they are cut."""
+    batch, height, width, _ = x_BHWC.shape
+    rows = min(max(height // 4, _FEWEST_ROWS), _MOST_ROWS)
+    return Tiles(batch, height, width, rows, min(width, _COLUMNS))
+
+
+def feed_forward(
+    x_BHWC: Tensor,
+    norm: nn.LayerNorm,
+    expand: Tensor,
+    mix: Tensor,
+    reduce: Tensor,
+    result_BHWC: Tensor,
+) -> None:
+    """Write x + reduce(gelu(gate) * value), gate and value being halves of mix(expand(norm(x))).
+
+    Args:
+        x_BHWC: contiguous features.
+        norm: layer norm over the channels.
+        expand: (2 hidden, C) weights; hidden divides by 16.
+        mix: (2 hidden, 1, 3, 3) kernels, zeros outside the image.
+        reduce: (C, hidden) weights.
+        result_BHWC: contiguous, not x.
+    """
+    channels, hidden = reduce.shape
+    tiles = _tiles(x_BHWC)
+    sizes = channels, hidden
+    scratch = size("dtpf_feed_forward_scratch", tiles.columns, *sizes)
+    packed = size("dtpf_feed_forward_packed", *sizes)
+    weights = [weight.contiguous() for weight in (expand, mix, reduce)]
+    call("dtpf_feed_forward", tiles, scratch, packed, [x_BHWC, result_BHWC, *sizes, norm, *weights])
+
+
+def window_attention(
+    x_BHWC: Tensor,
+    norm: nn.LayerNorm,
+    qkv: Tensor,
+    out: Tensor,
+    bias: Tensor,
+    result_BHWC: Tensor,
+) -> None:
+    """Write x + out(attention(norm(x))) in windows of 8 x 8 queries and 12 x 12 keys.
+
+    Args:
+        x_BHWC: contiguous features; H and W divide by 8.
+        norm: layer norm over the channels.
+        qkv: (3 I, C) weights of queries, keys and values; heads have 16 channels each.
+        out: (C, I) weights.
+        bias: (heads, 19 * 19) by offset of key to query.
+        result_BHWC: contiguous, not x.
+    """
+    sizes = x_BHWC.shape[-1], len(bias)
+    tiles = _tiles(x_BHWC, WINDOW_SIZES[0])
+    scratch = size("dtpf_windows_scratch", tiles.columns, *sizes)
+    packed = size("dtpf_windows_packed", *sizes)
+    weights = [weight.contiguous() for weight in (qkv, out, bias)]
+    call("dtpf_windows", tiles, scratch, packed, [x_BHWC, result_BHWC, *sizes, norm, *weights])
+
+
+def look(
+    x_BHWC: Tensor, norm: nn.LayerNorm, qkv: Tensor, mix: Tensor, heads: int, value_BHWC: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Write the values of channel attention; return the sums that its weights follow from.
+
+    Args:
+        x_BHWC: contiguous features.
+        norm: layer norm over the channels.
+        qkv: (3 C, C) weights.
+        mix: (3 C, 1, 3, 3) kernels, zeros outside the image.
+        heads: C divides by them.
+        value_BHWC: contiguous, not x.
+
+    Returns:
+        Products of queries and keys (B, C, C), of which only pairs of one head mean something;
+        squares of queries and of keys (B, C).
+    """
+    batch, channels = len(x_BHWC), x_BHWC.shape[-1]
+    tiles = _sum_tiles(x_BHWC)
+    down, across = -(-tiles.height // tiles.rows), -(-tiles.width // tiles.columns)
+    sums = x_BHWC.new_empty(batch, down * across, size("dtpf_look_sums", channels))
+    scratch = size("dtpf_look_scratch", tiles.columns, channels)
+    packed = size("dtpf_look_packed", channels)
+    weights = qkv.contiguous(), mix.contiguous()
+    arguments = [x_BHWC, value_BHWC, sums, channels, heads, norm, *weights]
+    call("dtpf_look", tiles, scratch, packed, arguments)
+    wide = channels + _LANES
+    product, query, key = sums.sum(dim=1).split([channels * wide, channels, channels], dim=1)
+    return product.view(batch, channels, wide)[..., :channels].contiguous(), query, key
+
+
+def mix_channels(
+    x_BHWC: Tensor, value_BHWC: Tensor, weight_BCC: Tensor, result_BHWC: Tensor
+) -> None:
+    """Write x + values times each image's matrix (C in, C out); all contiguous.
+
+    The result may be written over the values.
+    """
+    channels = x_BHWC.shape[-1]
+    tiles = _tiles(x_BHWC)
+    packed = len(x_BHWC) * channels * _padded(channels)
+    arguments = [x_BHWC, value_BHWC, result_BHWC, channels, weight_BCC.contiguous()]
+    call("dtpf_mix_channels", tiles, tiles.columns * _padded(channels), packed, arguments)

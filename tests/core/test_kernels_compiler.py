@@ -1,0 +1,107 @@
+"""Compiling the kernels: which compiler, once, never half a library, and going on without."""
+
+import logging
+import shutil
+import sys
+import threading
+
+import pytest
+
+from dtpf.core.kernels.compiler import compiled, compilers
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "ziglang", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+
+def test_compiles_once(tmp_path, monkeypatch):
+    library = compiled(tmp_path)
+    assert library is not None
+    assert [path.name for path in tmp_path.iterdir()] == [library.name]
+    changed = library.stat().st_mtime_ns
+    monkeypatch.setattr("dtpf.core.kernels.compiler.compilers", pytest.fail)
+    assert compiled(tmp_path) == library
+    assert library.stat().st_mtime_ns == changed
+
+
+def test_other_sources_are_another_library(tmp_path, monkeypatch):
+    library = compiled(tmp_path)
+    for path in library_sources():
+        shutil.copy(path, tmp_path)
+    files = sorted(tmp_path.glob("*.cpp")) + sorted(tmp_path.glob("*.h"))
+    files[0].write_text(files[0].read_text() + "// changed\n")
+    monkeypatch.setattr("dtpf.core.kernels.compiler.sources", lambda: files)
+    assert compiled(tmp_path) not in (None, library)
+
+
+def library_sources():
+    from dtpf.core.kernels.compiler import sources
+
+    return sources()
+
+
+def test_every_compiler_at_hand_compiles_them(tmp_path, monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    commands = compilers()
+    assert any("ziglang" in command for command in commands)
+    for number, command in enumerate(commands):
+        monkeypatch.setattr(
+            "dtpf.core.kernels.compiler.compilers", lambda command=command: [command]
+        )
+        assert compiled(tmp_path / str(number)) is not None, command
+
+
+def test_without_a_compiler(tmp_path, no_compiler, caplog):
+    assert compilers() == []
+    with caplog.at_level(logging.WARNING):
+        assert compiled(tmp_path) is None
+    assert "no C++ compiler was found" in caplog.text
+    assert "pip install 'dtpf[compiler]'" in caplog.text
+
+
+def test_a_compiler_that_fails(tmp_path, monkeypatch, caplog):
+    broken = tmp_path / "broken-cc"
+    broken.write_text("#!/bin/sh\necho 'fatal error: no such header' >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    with caplog.at_level(logging.WARNING):
+        assert compiled(tmp_path / "cache") is None
+    assert "broken-cc ended with 3 fatal error: no such header" in caplog.text
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_compiler_that_is_not_there(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("CXX", "/nowhere/c++ -pipe")
+    with caplog.at_level(logging.WARNING):
+        assert compiled(tmp_path) is None
+    assert "/nowhere/c++" in caplog.text
+
+
+def test_the_next_compiler_is_tried(tmp_path, monkeypatch):
+    commands = [["/nowhere/c++"], *compilers()]
+    monkeypatch.setattr("dtpf.core.kernels.compiler.compilers", lambda: commands)
+    assert compiled(tmp_path) is not None
+
+
+def test_a_cache_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    library = compiled(tmp_path / "file" / "cache")
+    assert library is not None
+    assert tmp_path not in library.parents
+    shutil.rmtree(library.parent)
+
+
+def test_processes_that_compile_at_once_do_not_disturb_each_other(tmp_path):
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(compiled(tmp_path))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3
+    assert len(set(found)) == 1
+    assert list(tmp_path.iterdir()) == [found[0]]
