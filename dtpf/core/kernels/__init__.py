@@ -5,9 +5,11 @@ nine times the layer's features, in and out of the cache. Here a tile of the ima
 whole residual, norm to sum, within the cache: a third of the time, the same numbers to 1e-6.
 The sources stand beside this file. The first process that needs them compiles them with a compiler
 that it finds, in seconds, and keeps the library in the user's cache; without a compiler PyTorch's
-operations are used. For float32 on CPUs, without gradients.
+operations are used. For float32 on CPUs.
 """
 
+from dtpf.core.kernels.functions import FeedForwardFunction, LookFunction, WindowsFunction
+from dtpf.core.kernels.library import Affine
 from dtpf.core.kernels.residuals import (
     WINDOW_SIZES,
     feed_forward,
@@ -19,6 +21,10 @@ from dtpf.core.kernels.residuals import (
 
 __all__ = [
     "WINDOW_SIZES",
+    "Affine",
+    "FeedForwardFunction",
+    "LookFunction",
+    "WindowsFunction",
     "feed_forward",
     "look",
     "mix_channels",

@@ -1,83 +1,19 @@
 // Channel attention in two passes: sums over the image and the values first, then x + values * W.
 
 #include "jobs.h"
-#include "matrix.h"
+#include "projection.h"
 
-struct Look {
-  const float *qkv, *mix;  // packed
-  long channels, heads, wide;  // wide: 3 channels, padded
-  Norm norm;
+struct Look : Projection {
+  long heads;
 };
-
-// Computes queries, keys and values of one row of a tile and the pixels beside it.
-static void project_row(const Look &layer, const Tiles &tiles, const Tile &tile, long row,
-                        const float *map, float *normal, float *out) {
-  const long count = tile.columns() + 2;
-  const long left = most(tile.left - 1, 0), right = least(tile.right + 1, tiles.width);
-  const long skipped = left - (tile.left - 1);
-  if (row < 0 || row >= tiles.height) {
-    for (long i = 0; i < count * layer.wide; i += LANES) store(out + i, vec{});
-    return;
-  }
-  normalise(map + (row * tiles.width + left) * layer.channels, right - left, layer.channels,
-            layer.norm, normal);
-  product(normal, layer.channels, right - left, layer.qkv, layer.channels, 3 * layer.channels,
-          out + skipped * layer.wide, layer.wide);
-  for (long i = 0; i < layer.wide; i += LANES) {
-    if (skipped) store(out + i, vec{});
-    if (right < tile.right + 1) store(out + (count - 1) * layer.wide + i, vec{});
-  }
-}
-
-static void mix_row(const Look &layer, const float *const ring[3], long columns, float *out) {
-  for (long c = 0; c < layer.wide; c += LANES) {
-    vec kernel[9], mixed[8];
-    for (int k = 0; k < 9; k++) kernel[k] = load(layer.mix + k * layer.wide + c);
-    long x = 0;
-    for (; x + 8 <= columns; x += 8) {
-      const long at = x * layer.wide + c;
-      const float *rows[3] = {ring[0] + at, ring[1] + at, ring[2] + at};
-      convolve<8>(rows, layer.wide, kernel, mixed);
-      for (int p = 0; p < 8; p++) store(out + at + p * layer.wide, mixed[p]);
-    }
-    for (; x < columns; x++) {
-      const long at = x * layer.wide + c;
-      const float *rows[3] = {ring[0] + at, ring[1] + at, ring[2] + at};
-      convolve<1>(rows, layer.wide, kernel, mixed);
-      store(out + at, mixed[0]);
-    }
-  }
-}
-
-// sums[i][j] += sum over pixels of query[i] key[j], for 16 keys and up to 16 queries.
-template <int QUERIES>
-INLINE void correlate(const float *query, const float *key, long stride, long count, float *sums,
-                      long sums_stride) {
-  vec total[QUERIES];
-#pragma GCC unroll 16
-  for (int i = 0; i < QUERIES; i++) total[i] = load(sums + i * sums_stride);
-  for (long p = 0; p < count; p++, query += stride, key += stride) {
-    vec other = load(key);
-#pragma GCC unroll 16
-    for (int i = 0; i < QUERIES; i++) total[i] += all(query[i]) * other;
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < QUERIES; i++) store(sums + i * sums_stride, total[i]);
-}
 
 // Adds a row's products of queries and keys of the same head; `sums` is (channels, channels + 16).
 static void correlate_row(const Look &layer, const float *mixed, long columns, float *sums) {
   const long channels = layer.channels, size = channels / layer.heads;
   const long stride = channels + LANES;
   for (long head = 0; head < channels; head += size)
-    for (long j = head; j < head + size; j += LANES) {
-      const float *key = mixed + channels + j;
-      long i = head;
-      for (; i + 8 <= head + size; i += 8)
-        correlate<8>(mixed + i, key, layer.wide, columns, sums + i * stride + j, stride);
-      for (; i < head + size; i++)
-        correlate<1>(mixed + i, key, layer.wide, columns, sums + i * stride + j, stride);
-    }
+    correlate(mixed + head, layer.wide, size, mixed + channels + head, layer.wide, size, columns,
+              sums + head * stride + head, stride);
 }
 
 static void square_row(const Look &layer, const float *mixed, long columns, float *squares) {
@@ -95,12 +31,12 @@ static void look_tile(const Look &layer, const Tiles &tiles, const Tile &tile, c
   const long image = tile.image * tiles.height * tiles.width * channels;
   for (long i = 0; i < sums_size(channels); i++) sums[i] = 0.0f;
   for (long row = tile.top - 1; row <= tile.bottom; row++) {
-    project_row(layer, tiles, tile, row, x + image, normal, ring + (row + 3) % 3 * size);
+    project_row(layer, tiles, tile, row, 1, x + image, normal, ring + (row + 3) % 3 * size);
     const long done = row - 1;
     if (done < tile.top) continue;
     const float *rows[3];
     for (int r = 0; r < 3; r++) rows[r] = ring + (done + r + 2) % 3 * size;
-    mix_row(layer, rows, columns, mixed);
+    mix_row(layer, rows, columns, layer.wide, mixed);
     correlate_row(layer, mixed, columns, sums);
     square_row(layer, mixed, columns, sums + channels * (channels + LANES));
     float *to = values + image + (done * tiles.width + tile.left) * channels;
@@ -131,7 +67,7 @@ extern "C" void dtpf_look(const Threads *threads, const Tiles *tiles, const floa
   const long wide = padded(3 * channels);
   pack(qkv, channels, 3 * channels, packed);
   pack_kernels(mix, 3 * channels, packed + channels * wide);
-  const Look layer{packed, packed + channels * wide, channels, heads, wide, *norm};
+  const Look layer{{packed, packed + channels * wide, channels, wide, *norm}, heads};
   in_parallel(*threads, tiles->count(), [&](long piece, float *scratch) {
     look_tile(layer, *tiles, Tile(*tiles, piece), x, values, sums + piece * sums_size(channels),
               scratch);

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dtpf.core.kernels.compiler import compiled
 
@@ -43,20 +43,21 @@ class Norm(ctypes.Structure):
     )
 
 
+class Affine(NamedTuple):
+    """What a layer norm over the channels is made of."""
+
+    weight: Tensor
+    bias: Tensor
+    epsilon: float
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """Return the compiled kernels; None without a compiler, or with DTPF_KERNELS=0."""
     if os.environ.get("DTPF_KERNELS") == "0":
         return None
     path = compiled()
-    if path is None:
-        return None
-    kernels = ctypes.CDLL(str(path))
-    for name in ("feed_forward", "look", "windows"):
-        for what in ("scratch", "packed"):
-            getattr(kernels, f"dtpf_{name}_{what}").restype = ctypes.c_long
-    kernels.dtpf_look_sums.restype = ctypes.c_long
-    return kernels
+    return None if path is None else ctypes.CDLL(str(path))
 
 
 @cache
@@ -95,7 +96,9 @@ def size(name: str, *arguments: int) -> int:
     """Return a number that the kernels compute, such as how much scratch memory one needs."""
     kernels = library()
     assert kernels is not None
-    number: int = getattr(kernels, name)(*map(ctypes.c_long, arguments))
+    function = getattr(kernels, name)
+    function.restype = ctypes.c_long
+    number: int = function(*map(ctypes.c_long, arguments))
     return number
 
 
@@ -123,9 +126,9 @@ def call(name: str, tiles: Tiles, scratch: int, packed: int, arguments: Sequence
     )
 
 
-def _as_argument(value: Tensor | nn.LayerNorm | int) -> Any:
+def _as_argument(value: Tensor | Affine | int) -> Any:
     if isinstance(value, int):
         return ctypes.c_long(value)
-    if isinstance(value, nn.LayerNorm):
-        return ctypes.byref(Norm(value.weight.data_ptr(), value.bias.data_ptr(), value.eps))
+    if isinstance(value, Affine):
+        return ctypes.byref(Norm(value.weight.data_ptr(), value.bias.data_ptr(), value.epsilon))
     return ctypes.c_void_p(value.data_ptr())

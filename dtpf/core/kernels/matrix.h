@@ -154,3 +154,51 @@ INLINE void convolve(const float *const rows[3], long stride, const vec kernel[9
       for (int p = 0; p < PIXELS; p++)
         out[p] += load(rows[dy] + (p + dx) * stride) * kernel[3 * dy + dx];
 }
+
+// sums[i][j] += sum over pixels of a[i] b[j], for QUERIES i and VECS * 16 j.
+template <int ROWS_, int VECS>
+INLINE void correlate_block(const float *a, long a_stride, const float *b, long b_stride,
+                            long count, float *sums, long stride) {
+  vec total[ROWS_][VECS];
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS_; i++)
+#pragma GCC unroll 4
+    for (int v = 0; v < VECS; v++) total[i][v] = load(sums + i * stride + v * LANES);
+  for (long p = 0; p < count; p++, a += a_stride, b += b_stride) {
+    vec other[VECS];
+#pragma GCC unroll 4
+    for (int v = 0; v < VECS; v++) other[v] = load(b + v * LANES);
+#pragma GCC unroll 16
+    for (int i = 0; i < ROWS_; i++) {
+      const vec value = all(a[i]);
+#pragma GCC unroll 4
+      for (int v = 0; v < VECS; v++) total[i][v] += value * other[v];
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS_; i++)
+#pragma GCC unroll 4
+    for (int v = 0; v < VECS; v++) store(sums + i * stride + v * LANES, total[i][v]);
+}
+
+template <int VECS>
+static void correlate_panel(const float *a, long a_stride, long outputs, const float *b,
+                            long b_stride, long count, float *sums, long stride) {
+  constexpr int STEP = ROWS > 8 ? 8 : 2;
+  long i = 0;
+  for (; i + STEP <= outputs; i += STEP)
+    correlate_block<STEP, VECS>(a + i, a_stride, b, b_stride, count, sums + i * stride, stride);
+  for (; i < outputs; i++)
+    correlate_block<1, VECS>(a + i, a_stride, b, b_stride, count, sums + i * stride, stride);
+}
+
+// sums (outputs, stride) += a^T b: a (count, outputs) and b (count, inputs), of which whole
+// vectors are read.
+static void correlate(const float *a, long a_stride, long outputs, const float *b, long b_stride,
+                      long inputs, long count, float *sums, long stride) {
+  long j = 0;
+  for (; j + PANEL <= padded(inputs); j += PANEL)
+    correlate_panel<2>(a, a_stride, outputs, b + j, b_stride, count, sums + j, stride);
+  if (j < inputs)
+    correlate_panel<1>(a, a_stride, outputs, b + j, b_stride, count, sums + j, stride);
+}

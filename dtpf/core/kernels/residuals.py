@@ -4,28 +4,31 @@ Legend: B = batch, H, W = height and width, C = channels, I = channels of all he
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import Parameter
 
-from dtpf.core.kernels.library import Tiles, call, library, size
+from dtpf.core.kernels.library import Affine, Tiles, call, library, size
 
 WINDOW_SIZES = 8, 2, 16  # window, margin, channels of a head: the only ones with a kernel
 _LANES = 16  # numbers in a vector
+_MOST_CHANNELS = 1024  # that the gradient of a norm has room for
 _COLUMNS = 64  # of a tile: what it holds of a layer fits the second-level cache
 _MOST_ROWS, _FEWEST_ROWS = 32, 4  # of a tile; one more on each side is computed twice
 
 
 def take(x: Tensor) -> bool:
-    """Whether the kernels take this input: float32 on a CPU, no gradients, nothing recorded."""
-    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_grad_enabled():
+    """Whether the kernels take this input: float32 on a CPU, nothing traced or compiled."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or x.shape[-1] > _MOST_CHANNELS:
         return False
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    if type(x) is not Tensor or torch.is_autocast_enabled("cpu"):
+    if type(x) not in (Tensor, Parameter) or torch.is_autocast_enabled("cpu"):
         return False
     return library() is not None
 
 
-def _padded(channels: int) -> int:
+def padded(channels: int) -> int:
+    """Return how many numbers the kernels keep for so many channels."""
     return -(-channels // _LANES) * _LANES
 
 
@@ -39,16 +42,24 @@ def _tiles(x_BHWC: Tensor, multiple: int = 1) -> Tiles:
     return Tiles(batch, height, width, -(-rows // multiple) * multiple, columns)
 
 
-def _sum_tiles(x_BHWC: Tensor) -> Tiles:
+def sum_tiles(x_BHWC: Tensor) -> Tiles:
     """Cut images by their size alone: sums of floats depend on how they are cut."""
     batch, height, width, _ = x_BHWC.shape
     rows = min(max(height // 4, _FEWEST_ROWS), _MOST_ROWS)
     return Tiles(batch, height, width, rows, min(width, _COLUMNS))
 
 
+def row_tiles(x_BHWC: Tensor) -> Tiles:
+    """Cut images into rows of windows, by their size alone."""
+    batch, height, width, _ = x_BHWC.shape
+    rows = min(max(height // 4, _FEWEST_ROWS), _MOST_ROWS)
+    window = WINDOW_SIZES[0]
+    return Tiles(batch, height, width, -(-rows // window) * window, width)
+
+
 def feed_forward(
     x_BHWC: Tensor,
-    norm: nn.LayerNorm,
+    norm: Affine,
     expand: Tensor,
     mix: Tensor,
     reduce: Tensor,
@@ -75,7 +86,7 @@ def feed_forward(
 
 def window_attention(
     x_BHWC: Tensor,
-    norm: nn.LayerNorm,
+    norm: Affine,
     qkv: Tensor,
     out: Tensor,
     bias: Tensor,
@@ -100,7 +111,7 @@ def window_attention(
 
 
 def look(
-    x_BHWC: Tensor, norm: nn.LayerNorm, qkv: Tensor, mix: Tensor, heads: int, value_BHWC: Tensor
+    x_BHWC: Tensor, norm: Affine, qkv: Tensor, mix: Tensor, heads: int, value_BHWC: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Write the values of channel attention; return the sums that its weights follow from.
 
@@ -117,7 +128,7 @@ def look(
         squares of queries and of keys (B, C).
     """
     batch, channels = len(x_BHWC), x_BHWC.shape[-1]
-    tiles = _sum_tiles(x_BHWC)
+    tiles = sum_tiles(x_BHWC)
     down, across = -(-tiles.height // tiles.rows), -(-tiles.width // tiles.columns)
     sums = x_BHWC.new_empty(batch, down * across, size("dtpf_look_sums", channels))
     scratch = size("dtpf_look_scratch", tiles.columns, channels)
@@ -139,6 +150,6 @@ def mix_channels(
     """
     channels = x_BHWC.shape[-1]
     tiles = _tiles(x_BHWC)
-    packed = len(x_BHWC) * channels * _padded(channels)
+    packed = len(x_BHWC) * channels * padded(channels)
     arguments = [x_BHWC, value_BHWC, result_BHWC, channels, weight_BCC.contiguous()]
-    call("dtpf_mix_channels", tiles, tiles.columns * _padded(channels), packed, arguments)
+    call("dtpf_mix_channels", tiles, tiles.columns * padded(channels), packed, arguments)

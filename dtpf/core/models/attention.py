@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtpf.core import kernels
+from dtpf.core.kernels import Affine
 from dtpf.core.models.biased_attention import biased_attention
 from dtpf.core.models.layers import DepthwiseConv, pointwise
 from dtpf.core.models.moments import ChannelMoments, as_seen
@@ -123,10 +124,16 @@ class WindowAttention(nn.Module):
         mixed = biased_attention(query, key, value, self.bias[:, self.offset])
         return self.out(from_squares(mixed, query_BHWI.shape, self.window))
 
-    def call_kernel(self, x_BHWC: Tensor, norm: nn.LayerNorm, result: Tensor) -> None:
+    def call_kernel(self, x_BHWC: Tensor, norm: Affine, result: Tensor) -> None:
         """Write x + self(norm(x)) to `result` by compiled code; all contiguous."""
         weights = self.qkv.weight, self.out.weight, self.bias
         kernels.window_attention(x_BHWC, norm, *weights, result)
+
+    def record_kernel(self, x_BHWC: Tensor, norm: Affine) -> Tensor:
+        """Return x + self(norm(x)), with gradients, by compiled code."""
+        weights = self.qkv.weight, self.out.weight, self.bias
+        result: Tensor = kernels.WindowsFunction.apply(x_BHWC, *norm, *weights)
+        return result
 
 
 def _offsets(window: int, margin: int) -> Tensor:

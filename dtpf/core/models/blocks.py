@@ -42,10 +42,7 @@ class Residual(nn.Module, ABC):
             spare: a tensor of the same shape that nobody needs any more; may become the result.
         """
         if self.layer.has_kernel and kernels.take(x_BHWC):
-            x_BHWC = x_BHWC.contiguous()
-            result = torch.empty_like(x_BHWC) if spare is None else spare.contiguous()
-            self._call_kernel(x_BHWC, result)
-            return result
+            return self._by_kernel(x_BHWC.contiguous(), spare)
         if fits_at_once(x_BHWC):
             return x_BHWC + self.layer(self.norm(x_BHWC))
         result = torch.empty_like(x_BHWC) if spare is None else spare
@@ -57,9 +54,21 @@ class Residual(nn.Module, ABC):
     def _write(self, x_BHWC: Tensor, images: list[Strip], result: Tensor) -> None:
         """Compute some images strip by strip."""
 
+    def _by_kernel(self, x_BHWC: Tensor, spare: Tensor | None) -> Tensor:
+        norm = kernels.Affine(self.norm.weight, self.norm.bias, self.norm.eps)
+        if torch.is_grad_enabled():
+            return self._record_kernel(x_BHWC, norm)
+        result = torch.empty_like(x_BHWC) if spare is None else spare.contiguous()
+        self._call_kernel(x_BHWC, norm, result)
+        return result
+
     @abstractmethod
-    def _call_kernel(self, x_BHWC: Tensor, result: Tensor) -> None:
+    def _call_kernel(self, x_BHWC: Tensor, norm: kernels.Affine, result: Tensor) -> None:
         """Compute all images in compiled code; both tensors are contiguous."""
+
+    @abstractmethod
+    def _record_kernel(self, x_BHWC: Tensor, norm: kernels.Affine) -> Tensor:
+        """Compute all images in compiled code, for gradients."""
 
 
 class LocalResidual(Residual):
@@ -73,9 +82,13 @@ class LocalResidual(Residual):
             change = self.layer(self.norm(around), above, below)
             torch.add(strip.of(x_BHWC), change, out=strip.of(result))
 
-    def _call_kernel(self, x_BHWC: Tensor, result: Tensor) -> None:
+    def _call_kernel(self, x_BHWC: Tensor, norm: kernels.Affine, result: Tensor) -> None:
         assert isinstance(self.layer, FeedForward | WindowAttention)
-        self.layer.call_kernel(x_BHWC, self.norm, result)
+        self.layer.call_kernel(x_BHWC, norm, result)
+
+    def _record_kernel(self, x_BHWC: Tensor, norm: kernels.Affine) -> Tensor:
+        assert isinstance(self.layer, FeedForward | WindowAttention)
+        return self.layer.record_kernel(x_BHWC, norm)
 
 
 class ChannelResidual(Residual):
@@ -95,13 +108,19 @@ class ChannelResidual(Residual):
             part = strip.of(result)
             torch.add(strip.of(x_BHWC), mix_channels(part, weight), out=part)
 
-    def _call_kernel(self, x_BHWC: Tensor, result: Tensor) -> None:
+    def _call_kernel(self, x_BHWC: Tensor, norm: kernels.Affine, result: Tensor) -> None:
         layer = self.layer
-        sums = kernels.look(
-            x_BHWC, self.norm, layer.qkv.weight, layer.mix.weight, layer.heads, result
-        )
+        sums = kernels.look(x_BHWC, norm, layer.qkv.weight, layer.mix.weight, layer.heads, result)
         weight = layer.weight(as_seen(layer, ChannelMoments(*sums)))
         kernels.mix_channels(x_BHWC, result, weight, result)
+
+    def _record_kernel(self, x_BHWC: Tensor, norm: kernels.Affine) -> Tensor:
+        layer = self.layer
+        value_BHWC, *sums = kernels.LookFunction.apply(
+            x_BHWC, *norm, layer.qkv.weight, layer.mix.weight, layer.heads
+        )
+        weight = layer.weight(as_seen(layer, ChannelMoments(*sums)))
+        return x_BHWC + mix_channels(value_BHWC, weight)
 
 
 class Chain(nn.Sequential):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtpf.core import kernels
+from dtpf.core.kernels import Affine
 
 _VECTOR = 16  # numbers in a vector register: other hidden sizes run up to ten times slower
 
@@ -96,10 +97,17 @@ class FeedForward(nn.Module):
         gate, value = mixed.chunk(2, dim=-1)
         return self.reduce(F.gelu(gate) * value)
 
-    def call_kernel(self, x_BHWC: Tensor, norm: nn.LayerNorm, result: Tensor) -> None:
+    def call_kernel(self, x_BHWC: Tensor, norm: Affine, result: Tensor) -> None:
         """Write x + self(norm(x)) to `result` by compiled code; all contiguous."""
-        weights = self.expand.weight, self.mix.weight, self.reduce.weight
-        kernels.feed_forward(x_BHWC, norm, *weights, result)
+        kernels.feed_forward(x_BHWC, norm, *self._weights(), result)
+
+    def record_kernel(self, x_BHWC: Tensor, norm: Affine) -> Tensor:
+        """Return x + self(norm(x)), with gradients, by compiled code."""
+        result: Tensor = kernels.FeedForwardFunction.apply(x_BHWC, *norm, *self._weights())
+        return result
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.expand.weight, self.mix.weight, self.reduce.weight
 
 
 class TwoConvs(nn.Module):
