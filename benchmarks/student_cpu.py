@@ -4,6 +4,7 @@
 
 Both run in this process in turns; medians are printed. Done when 128x128 runs 4 times as fast as
 the plain network, 512x640 10 times (aim 15) against 128/64 tiling, a training step 4 times.
+`operations` is our network by PyTorch's operations, without the compiled kernels.
 """
 
 import argparse
@@ -12,10 +13,12 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import torch
 from plain_network import PlainNetwork
 
+from dtpf.core import kernels
 from dtpf.core.models import build, measure_cost
 
 AT_LEAST = {"image 128x128": 4.0, "frame 512x640": 10.0, "training step 4x128x128": 4.0}
@@ -41,17 +44,29 @@ def measure(repeats: int) -> dict:
     image, frame, crops = pair(1, 128, 128), pair(1, 512, 640), pair(4, 128, 128)
     peak = matrix_product_gflops()
     rows = [
-        row("image 128x128", lambda: network(*image), {"plain": lambda: plain(*image)}, repeats),
+        row(
+            "image 128x128",
+            lambda: network(*image),
+            {"plain": lambda: plain(*image), "operations": uncompiled(lambda: network(*image))},
+            repeats,
+        ),
         row(
             "frame 512x640",
             lambda: network(*frame),
-            {"plain": lambda: plain.tiled(*frame), "plain_whole": lambda: plain(*frame)},
+            {
+                "plain": lambda: plain.tiled(*frame),
+                "plain_whole": lambda: plain(*frame),
+                "operations": uncompiled(lambda: network(*frame)),
+            },
             max(2, repeats // 2),
         ),
         row(
             "training step 4x128x128",
             lambda: step(network, network.parameters(), crops),
-            {"plain": lambda: step(plain, plain.weights.values(), crops)},
+            {
+                "plain": lambda: step(plain, plain.weights.values(), crops),
+                "operations": uncompiled(lambda: step(network, network.parameters(), crops)),
+            },
             repeats,
             training=True,
         ),
@@ -69,6 +84,7 @@ def measure(repeats: int) -> dict:
             "processor": platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            "kernels": kernels.take(torch.zeros(1)),
             "matrix_product_gflops": round(peak, 1),
         },
         "difference_to_plain": difference,
@@ -99,6 +115,16 @@ def row(
             pairs = zip(times, seconds["ours"], strict=True)
             result[f"ratio_to_{label}"] = round(statistics.median(a / b for a, b in pairs), 2)
     return result
+
+
+def uncompiled(work: Callable[[], object]) -> Callable[[], object]:
+    """Return the same work by PyTorch's operations, without the compiled kernels."""
+
+    def run() -> object:
+        with mock.patch.object(kernels, "take", return_value=False):
+            return work()
+
+    return run
 
 
 def step(network, parameters, crops) -> None:

@@ -8,6 +8,7 @@ from dtpf.doctor.access import check_agent, check_dashboard, check_mode, check_t
 from dtpf.doctor.findings import Finding, guarded
 from dtpf.doctor.gpus import check_gpus
 from dtpf.doctor.interfaces import check_interfaces, interfaces
+from dtpf.doctor.kernels import check_kernels
 from dtpf.doctor.local_exchange import STEP_SECONDS, check_exchange
 from dtpf.doctor.ports import AGENT, DASHBOARD, check_ports, ray_address
 from dtpf.doctor.resources import check_disk, check_open_files, check_shared_memory
@@ -21,10 +22,11 @@ def temporary_folder() -> str:
 
 
 def check_hardware(folder: str, many_nodes: bool = False) -> list[Finding]:
-    """Look at packages, cards, network, memory and disk: the same with and without a cluster."""
+    """Look at what a node needs: the same with and without a cluster."""
     return [
         *guarded("versions", check_versions),
         *guarded("gpu", check_gpus),
+        *guarded("cpu.kernels", lambda: [check_kernels()]),
         *guarded("interface", lambda: check_interfaces(os.environ, interfaces(), many_nodes)),
         *guarded("shared memory", lambda: [check_shared_memory()]),
         *guarded("disk", lambda: check_disk(folder)),

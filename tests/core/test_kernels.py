@@ -21,6 +21,7 @@ SHAPES = [
     (32, 1, 2, 1, 72, 64),
     (48, 2, 4, 2, 16, 16),
     (128, 8, 4, 1, 16, 8),
+    (384, 8, 4, 1, 8, 16),
 ]
 
 
@@ -132,7 +133,6 @@ def test_inputs_that_kernels_decline():
     assert kernels.take(torch.nn.Parameter(x))
     assert not kernels.take(x.double())
     assert not kernels.take(x.to("meta"))
-    assert not kernels.take(torch.zeros(1, 1, 1, 1025))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not kernels.take(x)
 
@@ -241,6 +241,19 @@ def test_switched_off(monkeypatch):
     library.library.cache_clear()
     try:
         assert not kernels.take(torch.zeros(1, 8, 8, 16))
+    finally:
+        monkeypatch.undo()
+        library.library.cache_clear()
+
+
+def test_a_library_that_cannot_be_loaded(tmp_path, monkeypatch, caplog):
+    broken = tmp_path / "kernels.so"
+    broken.write_bytes(b"not a library")
+    monkeypatch.setattr(library, "compiled", lambda: broken)
+    library.library.cache_clear()
+    try:
+        assert not kernels.take(torch.zeros(1, 8, 8, 16))
+        assert f"{broken} cannot be loaded" in caplog.text
     finally:
         monkeypatch.undo()
         library.library.cache_clear()

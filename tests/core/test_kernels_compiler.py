@@ -1,5 +1,6 @@
 """Compiling the kernels: which compiler, once, never half a library, and going on without."""
 
+import ctypes
 import logging
 import shutil
 import sys
@@ -11,6 +12,15 @@ from dtpf.core.kernels.compiler import compiled, compilers
 
 
 @pytest.fixture
+def one_function(tmp_path_factory, monkeypatch):
+    """A source that compiles faster than the kernels do."""
+    source = tmp_path_factory.mktemp("sources") / "one.cpp"
+    source.write_text('extern "C" int one() { return 1; }\n')
+    monkeypatch.setattr("dtpf.core.kernels.compiler.sources", lambda: [source])
+    return source
+
+
+@pytest.fixture
 def no_compiler(monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", "")
@@ -18,7 +28,7 @@ def no_compiler(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
 
-def test_compiles_once(tmp_path, monkeypatch):
+def test_compiles_once(tmp_path, one_function, monkeypatch):
     library = compiled(tmp_path)
     assert library is not None
     assert [path.name for path in tmp_path.iterdir()] == [library.name]
@@ -28,20 +38,14 @@ def test_compiles_once(tmp_path, monkeypatch):
     assert library.stat().st_mtime_ns == changed
 
 
-def test_other_sources_are_another_library(tmp_path, monkeypatch):
-    library = compiled(tmp_path)
-    for path in library_sources():
-        shutil.copy(path, tmp_path)
-    files = sorted(tmp_path.glob("*.cpp")) + sorted(tmp_path.glob("*.h"))
-    files[0].write_text(files[0].read_text() + "// changed\n")
-    monkeypatch.setattr("dtpf.core.kernels.compiler.sources", lambda: files)
-    assert compiled(tmp_path) not in (None, library)
-
-
-def library_sources():
-    from dtpf.core.kernels.compiler import sources
-
-    return sources()
+def test_other_sources_are_another_library(tmp_path, one_function):
+    first = compiled(tmp_path)
+    assert first is not None
+    assert ctypes.CDLL(str(first)).one() == 1
+    one_function.write_text('extern "C" int one() { return 2; }\n')
+    second = compiled(tmp_path)
+    assert second not in (None, first)
+    assert ctypes.CDLL(str(second)).one() == 2
 
 
 def test_every_compiler_at_hand_compiles_them(tmp_path, monkeypatch):
@@ -53,6 +57,17 @@ def test_every_compiler_at_hand_compiles_them(tmp_path, monkeypatch):
             "dtpf.core.kernels.compiler.compilers", lambda command=command: [command]
         )
         assert compiled(tmp_path / str(number)) is not None, command
+
+
+def test_gcc_only_where_its_code_is_fast(tmp_path, monkeypatch):
+    compiler = tmp_path / "g++"
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for flags, taken in (("avx2 avx512f", True), ("avx2", False)):
+        monkeypatch.setattr("dtpf.core.kernels.compiler._processor", lambda flags=flags: flags)
+        assert ([str(compiler)] in compilers()) == taken
 
 
 def test_without_a_compiler(tmp_path, no_compiler, caplog):
@@ -81,13 +96,13 @@ def test_a_compiler_that_is_not_there(tmp_path, monkeypatch, caplog):
     assert "/nowhere/c++" in caplog.text
 
 
-def test_the_next_compiler_is_tried(tmp_path, monkeypatch):
+def test_the_next_compiler_is_tried(tmp_path, one_function, monkeypatch):
     commands = [["/nowhere/c++"], *compilers()]
     monkeypatch.setattr("dtpf.core.kernels.compiler.compilers", lambda: commands)
     assert compiled(tmp_path) is not None
 
 
-def test_a_cache_that_cannot_be_made(tmp_path):
+def test_a_cache_that_cannot_be_made(tmp_path, one_function):
     (tmp_path / "file").write_text("")
     library = compiled(tmp_path / "file" / "cache")
     assert library is not None
@@ -95,7 +110,7 @@ def test_a_cache_that_cannot_be_made(tmp_path):
     shutil.rmtree(library.parent)
 
 
-def test_processes_that_compile_at_once_do_not_disturb_each_other(tmp_path):
+def test_processes_that_compile_at_once_do_not_disturb_each_other(tmp_path, one_function):
     found = []
     threads = [threading.Thread(target=lambda: found.append(compiled(tmp_path))) for _ in range(3)]
     for thread in threads:

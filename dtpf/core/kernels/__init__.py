@@ -1,11 +1,12 @@
-"""Layers of the network as C++ for CPUs, compiled on the machine that runs them.
+"""Residuals of attention networks as C++ for CPUs, compiled on the machine that runs them.
 
-PyTorch computes a layer operation by operation, each over all pixels; between them lie three to
-nine times the layer's features, in and out of the cache. Here a tile of the image passes through a
-whole residual, norm to sum, within the cache: a third of the time, the same numbers to 1e-6.
+PyTorch computes operation by operation, each over all pixels; between them lie three to nine times
+the layer's features, in and out of the cache. Here a tile of the image passes through a whole
+residual, norm to sum, within the cache: a third of the time, the same numbers to 1e-6. Backward
+computes a tile's intermediate results again.
 The sources stand beside this file. The first process that needs them compiles them with a compiler
 that it finds, in seconds, and keeps the library in the user's cache; without a compiler PyTorch's
-operations are used. For float32 on CPUs.
+operations are used. For float32 on CPUs, with and without gradients.
 """
 
 from dtpf.core.kernels.functions import FeedForwardFunction, LookFunction, WindowsFunction

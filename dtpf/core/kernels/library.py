@@ -1,6 +1,7 @@
 """The compiled kernels in this process: loaded once, called with PyTorch's own threads."""
 
 import ctypes
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from dtpf.core.kernels.compiler import compiled
+
+_log = logging.getLogger(__name__)
 
 
 class Threads(ctypes.Structure):
@@ -57,7 +60,11 @@ def library() -> ctypes.CDLL | None:
     if os.environ.get("DTPF_KERNELS") == "0":
         return None
     path = compiled()
-    return None if path is None else ctypes.CDLL(str(path))
+    try:
+        return None if path is None else ctypes.CDLL(str(path))
+    except OSError as error:
+        _log.warning("%s cannot be loaded, delete it: %s", path, error)
+        return None
 
 
 @cache

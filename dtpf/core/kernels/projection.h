@@ -27,12 +27,14 @@ static void project_row(const Projection &layer, const Tiles &tiles, const Tile 
       for (long i = 0; i < layer.wide; i += LANES) store(out + (x - first) * layer.wide + i, vec{});
 }
 
-// Convolves the first `channels` of the middle one of three rows, which begin one pixel before.
+// Convolves the first `channels` of the middle one of three rows, which begin one pixel before; with
+// the kernels turned round, that takes gradients of the result to those of the rows.
+template <bool TURNED = false>
 static void mix_row(const Projection &layer, const float *const ring[3], long columns,
                     long channels, float *out) {
   for (long c = 0; c < channels; c += LANES) {
     vec kernel[9], mixed[8];
-    for (int k = 0; k < 9; k++) kernel[k] = load(layer.mix + k * layer.wide + c);
+    for (int k = 0; k < 9; k++) kernel[k] = load(layer.mix + (TURNED ? 8 - k : k) * layer.wide + c);
     long x = 0;
     for (; x + 8 <= columns; x += 8) {
       const long at = x * layer.wide + c;

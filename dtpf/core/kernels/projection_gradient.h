@@ -32,6 +32,13 @@ static void kernel_gradient(const float *grad, const float *const ring[3], long 
   }
 }
 
+// Writes zeros to the pixels of a row before `first` and from `stop` on.
+static void clear_outside(float *row, long count, long first, long stop, long wide) {
+  for (long p = 0; p < count; p++)
+    if (p < first || p >= stop)
+      for (long i = 0; i < wide; i += LANES) store(row + p * wide + i, vec{});
+}
+
 static long gradient_scratch(long columns, long channels, long wide) {
   const long around = columns + 4;
   return round_up(around * channels, LANES) + LANES + 3 * around * wide +
@@ -65,33 +72,15 @@ static void gradient_tile(const ProjectionGradient &layer, const Tiles &tiles, c
       inside[r] = around[r] + wide;
     }
     const bool there = middle >= 0 && middle < tiles.height;
-    const long first = there && tile.left > 0 ? 0 : 1;
-    const long stop = columns + 1 + (tile.right < tiles.width);
-    for (long p = 0; p < columns + 2; p++)
-      if (!there || p < first || p >= stop)
-        for (long i = 0; i < wide; i += LANES) store(out + p * wide + i, vec{});
+    const long first = tile.left > 0 ? 0 : 1, stop = columns + 1 + (tile.right < tiles.width);
+    clear_outside(out, columns + 2, first, there ? stop : first, wide);
     if (there) head(middle, around, first, stop, out);
     if (middle >= tile.top && middle < tile.bottom)
       kernel_gradient(out + wide, inside, columns, wide, kernel_sums);
     if (done < tile.top) continue;
-    for (long c = 0; c < wide; c += LANES) {
-      vec kernel[9], found[4];
-      for (int k = 0; k < 9; k++) kernel[k] = load(layer.mix + (8 - k) * wide + c);
-      long p = 0;
-      const float *rows[3];
-      for (; p + 4 <= columns; p += 4) {
-        for (int r = 0; r < 3; r++)
-          rows[r] = mixed + (done - 1 + r + 6) % 3 * mixed_size + p * wide + c;
-        convolve<4>(rows, wide, kernel, found);
-        for (int i = 0; i < 4; i++) store(change + (p + i) * wide + c, found[i]);
-      }
-      for (; p < columns; p++) {
-        for (int r = 0; r < 3; r++)
-          rows[r] = mixed + (done - 1 + r + 6) % 3 * mixed_size + p * wide + c;
-        convolve<1>(rows, wide, kernel, found);
-        store(change + p * wide + c, found[0]);
-      }
-    }
+    const float *changes[3];
+    for (int r = 0; r < 3; r++) changes[r] = mixed + (done - 1 + r + 6) % 3 * mixed_size;
+    mix_row<true>(layer, changes, columns, wide, change);
     const long at = image + (done * tiles.width + tile.left) * channels;
     normalise(x + at, columns, channels, layer.norm, normal);
     correlate(change, wide, wide, normal, channels, channels, columns, sums, padded(channels));
