@@ -29,6 +29,6 @@ def check_kernels() -> Finding:
         expected = copy.deepcopy(network).double()(*(image.double() for image in pair))
         difference = (network(*pair) - expected).abs().max().item()
     if not difference < _TOLERANCE:
-        remedy = "set DTPF_KERNELS=0, and CXX to another compiler; please report this"
+        remedy = "set CXX to another compiler, or DTPF_KERNELS=0; please report this"
         return failed("cpu.kernels", f"results differ from PyTorch's by {difference:.1e}", remedy)
     return passed("cpu.kernels", f"compiled; results differ from PyTorch's by {difference:.1e}")

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from dtpf.core import kernels
 from dtpf.core.kernels import library
@@ -14,6 +15,8 @@ from dtpf.core.models.layers import FeedForward
 
 # channels, heads of channel attention, heads of windows, batch, height, width
 SHAPES = [
+    (4, 1, 1, 2, 16, 72),
+    (6, 2, 1, 1, 24, 16),
     (8, 1, 2, 1, 16, 24),
     (12, 1, 1, 2, 24, 40),
     (16, 1, 2, 3, 8, 72),
@@ -135,6 +138,41 @@ def test_inputs_that_kernels_decline():
     assert not kernels.take(x.to("meta"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not kernels.take(x)
+    with FlopCounterMode(display=False):
+        assert not kernels.take(x)
+    with torch.autograd.forward_ad.dual_level():
+        assert not kernels.take(x)
+    taken = []
+    torch.vmap(lambda y: taken.append(kernels.take(y)) or y)(x)
+    torch.func.grad(lambda y: taken.append(kernels.take(y)) or y.sum())(x)
+    assert taken == [False, False]
+    assert kernels.take(x)
+
+
+@torch.no_grad()
+def test_whatever_the_default_type_and_device_are():
+    layer = residual("feed_forward", 16, 1, 2)
+    x = features(1, 16, 16, 16)
+    expected = layer(x)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("meta"):
+            library._scratch.numbers = library._numbers(0)
+            assert torch.equal(layer(x), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@torch.no_grad()
+def test_what_does_not_fit_is_refused():
+    for kind in KINDS:
+        with pytest.raises(ValueError, match="features have 32 channels, the layer takes 16"):
+            residual(kind, 16, 1, 2)(features(1, 16, 16, 32))
+        with pytest.raises(ValueError, match=r"contiguous float32 tensors.*bfloat16"):
+            residual(kind, 16, 1, 2).bfloat16()(features(1, 16, 16, 16))
+    for height, width in ((12, 16), (16, 12)):
+        with pytest.raises(ValueError, match=f"{height} x {width}; both must divide by 8"):
+            residual("windows", 16, 1, 2)(features(1, height, width, 16))
 
 
 @torch.no_grad()

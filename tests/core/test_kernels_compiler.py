@@ -102,6 +102,46 @@ def test_the_next_compiler_is_tried(tmp_path, one_function, monkeypatch):
     assert compiled(tmp_path) is not None
 
 
+def test_the_first_compiler_that_works_is_the_last(tmp_path, one_function, monkeypatch):
+    first, *_ = compilers()
+    second = tmp_path / "second"
+    second.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    second.chmod(0o755)
+    commands = [first, [str(second)]]
+    monkeypatch.setattr("dtpf.core.kernels.compiler.compilers", lambda: commands)
+    assert compiled(tmp_path / "cache") is not None
+    assert not (tmp_path / "called").exists()
+
+
+def test_a_cache_that_others_may_write(tmp_path, one_function):
+    tmp_path.chmod(0o777)
+    library = compiled(tmp_path)
+    assert library is not None
+    assert library.parent != tmp_path
+    shutil.rmtree(library.parent)
+
+
+def test_a_ready_library_in_a_cache_that_cannot_be_written(tmp_path, one_function, monkeypatch):
+    library = compiled(tmp_path)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert compiled(tmp_path) == library
+
+
+def test_a_full_disk(tmp_path, one_function, monkeypatch, caplog):
+    def full(*given, **named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    assert compiled(tmp_path) is None
+    assert "No space left on device" in caplog.text
+
+
+@pytest.mark.parametrize("chosen", ["'open quote", "   "])
+def test_a_compiler_that_is_no_command(tmp_path, one_function, monkeypatch, chosen):
+    monkeypatch.setenv("CXX", chosen)
+    assert (compiled(tmp_path) is not None) == (not chosen.strip())
+
+
 def test_a_cache_that_cannot_be_made(tmp_path, one_function):
     (tmp_path / "file").write_text("")
     library = compiled(tmp_path / "file" / "cache")

@@ -2,8 +2,9 @@
 
 PyTorch computes operation by operation, each over all pixels; between them lie three to nine times
 the layer's features, in and out of the cache. Here a tile of the image passes through a whole
-residual, norm to sum, within the cache: a third of the time, the same numbers to 1e-6. Backward
-computes a tile's intermediate results again.
+residual, norm to sum, within the cache: a third to half of the time, the same numbers to rounding.
+Backward computes a tile's intermediate results again. Hooks of layers within a residual do not see
+such calls.
 The sources stand beside this file. The first process that needs them compiles them with a compiler
 that it finds, in seconds, and keeps the library in the user's cache; without a compiler PyTorch's
 operations are used. For float32 on CPUs, with and without gradients.

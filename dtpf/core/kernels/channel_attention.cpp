@@ -46,27 +46,30 @@ static void look_tile(const Look &layer, const Tiles &tiles, const Tile &tile, c
   }
 }
 
+extern "C" long dtpf_look_width(long channels) { return look_width(channels); }
+
 extern "C" long dtpf_look_scratch(long columns, long channels) {
-  const long wide = padded(3 * channels);
+  const long wide = look_width(channels);
   // 16 more: a head of fewer than 16 channels reads beyond the last key.
   return round_up((columns + 2) * channels, LANES) + 3 * (columns + 2) * wide + columns * wide + LANES;
 }
 
 extern "C" long dtpf_look_packed(long channels) {
-  const long wide = padded(3 * channels);
+  const long wide = look_width(channels);
   return channels * wide + 9 * wide;
 }
 
 extern "C" long dtpf_look_sums(long channels) { return sums_size(channels); }
 
 // Writes the values, and for every tile its sums: products (channels, channels + 16), of which only
-// pairs of one head count, then the squares of queries and of keys.
+// pairs of one head count, then the squares of queries and of keys. `qkv` and `mix` are padded with
+// zeros to dtpf_look_width.
 extern "C" void dtpf_look(const Threads *threads, const Tiles *tiles, const float *x,
                           float *values, float *sums, long channels, long heads, const Norm *norm,
                           const float *qkv, const float *mix, float *packed) {
-  const long wide = padded(3 * channels);
-  pack(qkv, channels, 3 * channels, packed);
-  pack_kernels(mix, 3 * channels, packed + channels * wide);
+  const long wide = look_width(channels);
+  pack(qkv, channels, wide, packed);
+  pack_kernels(mix, wide, packed + channels * wide);
   const Look layer{{packed, packed + channels * wide, channels, wide, *norm}, heads};
   in_parallel(*threads, tiles->count(), [&](long piece, float *scratch) {
     look_tile(layer, *tiles, Tile(*tiles, piece), x, values, sums + piece * sums_size(channels),

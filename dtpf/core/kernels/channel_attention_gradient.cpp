@@ -3,18 +3,18 @@
 #include "projection_gradient.h"
 
 extern "C" long dtpf_look_gradient_scratch(long columns, long channels) {
-  const long wide = padded(3 * channels);
+  const long wide = look_width(channels);
   return gradient_scratch(columns, channels, wide) + (columns + 2) * wide + LANES;
 }
 
 extern "C" long dtpf_look_gradient_packed(long channels, long batch) {
-  const long wide = padded(3 * channels);
+  const long wide = look_width(channels);
   return channels * wide + 9 * wide + wide * padded(channels) +
          2 * batch * channels * padded(channels);
 }
 
 extern "C" long dtpf_look_gradient_sums(long channels) {
-  const ProjectionGradient layer{{nullptr, nullptr, channels, padded(3 * channels), {}}, nullptr};
+  const ProjectionGradient layer{{nullptr, nullptr, channels, look_width(channels), {}}, nullptr};
   return layer.sums();
 }
 
@@ -30,19 +30,19 @@ static void correlation_gradient(const float *mixed, long count, long channels, 
 }
 
 // `change` is the gradient of the values, `products` (batch, channels, channels) that of the
-// products, `squares` (batch, 2, channels) that of the squares of queries and keys; `qkv` is padded
-// with rows of zeros.
+// products, `squares` (batch, 2, channels) that of the squares of queries and keys; `qkv` and
+// `mix` are padded with zeros to dtpf_look_width.
 extern "C" void dtpf_look_gradient(const Threads *threads, const Tiles *tiles, const float *x,
                                    const float *change, const float *products,
                                    const float *squares, float *result, float *sums, long channels,
                                    const Norm *norm, const float *qkv, const float *mix,
                                    float *packed) {
-  const long wide = padded(3 * channels), width = tiles->width;
+  const long wide = look_width(channels), width = tiles->width;
   const long size = channels * padded(channels);
   float *packed_mix = packed + channels * wide, *back = packed_mix + 9 * wide;
   float *to_query = back + wide * padded(channels), *to_key = to_query + tiles->batch * size;
   pack(qkv, channels, wide, packed);
-  pack_kernels(mix, 3 * channels, packed_mix);
+  pack_kernels(mix, wide, packed_mix);
   pack_transposed(qkv, wide, channels, back);
   for (long b = 0; b < tiles->batch; b++) {
     pack(products + b * channels * channels, channels, channels, to_query + b * size);

@@ -7,6 +7,7 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -34,8 +35,11 @@ def compilers() -> list[list[str]]:
     `CXX` if it is set; else clang, then that of the package `ziglang`. GCC is as good with AVX-512,
     and too slow without: it splits the kernels' vectors of 16 numbers through memory.
     """
-    if chosen := os.environ.get("CXX"):
-        return [shlex.split(chosen)]
+    if chosen := os.environ.get("CXX", "").strip():
+        try:
+            return [shlex.split(chosen)]
+        except ValueError:  # an open quote: not a command line, perhaps a path
+            return [[chosen]]
     # On macOS, c++ is clang.
     clang = [path for name in ("clang++", *_APPLE) if (path := shutil.which(name))]
     found = [[path] for path in clang]
@@ -55,14 +59,23 @@ def compiled(cache: Path | None = None) -> Path | None:
     Returns:
         Its path; None, with a warning in the log, where no compiler succeeds.
     """
-    folder = _usable(cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dtpf")
-    library = folder / f"kernels-{_fingerprint()}.so"
-    if library.exists():
-        return library
-    _log.info("compiling kernels for this processor, once, into %s", folder)
-    reasons = [reason for command in compilers() if (reason := _compile(command, library))]
-    if library.exists():
-        return library
+    folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dtpf"
+    name = f"kernels-{_fingerprint()}.so"
+    reasons = []
+    try:
+        folder = _own(folder.expanduser())
+        if (folder / name).exists():
+            return folder / name
+        if not os.access(folder, os.W_OK):
+            folder = _private()
+        _log.info("compiling kernels for this processor, once, into %s", folder)
+        for command in compilers():
+            reason = _compile(command, folder / name)
+            if reason is None:
+                return folder / name
+            reasons.append(reason)
+    except (OSError, RuntimeError) as error:  # a full disk, no home
+        reasons.append(str(error))
     _log.warning(
         "Networks run two to four times slower than this processor could: %s."
         " Install clang, or `pip install 'dtpf[compiler]'`",
@@ -71,14 +84,23 @@ def compiled(cache: Path | None = None) -> Path | None:
     return None
 
 
-def _usable(folder: Path) -> Path:
-    """Return the folder if it can be written, else one that lasts as long as the system likes."""
+def _own(folder: Path) -> Path:
+    """Return the folder, made if it is not there; another if it is not this user's alone to write.
+
+    What lies in it is loaded into the process, so nobody else may have put it there.
+    """
     try:
-        folder = folder.expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
-        return Path(tempfile.mkdtemp(prefix="dtpf-kernels-"))
-    return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="dtpf-kernels-"))
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return _private()
+    owner = folder.stat()
+    foreign = hasattr(os, "getuid") and owner.st_uid != os.getuid()
+    return _private() if foreign or owner.st_mode & stat.S_IWOTH else folder
+
+
+def _private() -> Path:
+    """Return a new folder that lasts as long as the system likes."""
+    return Path(tempfile.mkdtemp(prefix="dtpf-kernels-"))
 
 
 def _compile(command: list[str], library: Path) -> str | None:
@@ -88,7 +110,9 @@ def _compile(command: list[str], library: Path) -> str | None:
     files = [str(path) for path in sources() if path.suffix == ".cpp"]
     call = [*command, *_FLAGS, "-o", unfinished, *files]
     try:
-        done = subprocess.run(call, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+        done = subprocess.run(
+            call, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, check=False
+        )
         if done.returncode == 0:
             os.replace(unfinished, library)
             return None

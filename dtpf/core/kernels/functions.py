@@ -2,13 +2,12 @@
 
 Only inputs and weights are kept; backward computes each tile's intermediate results again.
 Gradients of weights are summed tile by tile in one order, whatever the number of threads.
-Legend: B = batch, H, W = height and width, C = channels, I = channels of all heads together.
+Legend: B = batch, H, W = height and width, C = channels.
 """
 
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -93,16 +92,16 @@ class LookFunction(torch.autograd.Function):
         """Return the gradients of all inputs of `forward`, given those of its results."""
         x, weight, bias, qkv, mix = ctx.saved_tensors
         channels = x.shape[-1]
-        wide = residuals.padded(3 * channels)
+        whole = residuals.widened(qkv, mix)
+        wide = len(whole[0])
         tiles = residuals.sum_tiles(x)
         sums = x.new_empty(_count(tiles), size("dtpf_look_gradient_sums", channels))
         scratch = size("dtpf_look_gradient_scratch", tiles.columns, channels)
         packed = size("dtpf_look_gradient_packed", channels, len(x))
         result = torch.empty_like(x)
-        whole = F.pad(qkv, (0, 0, 0, wide - 3 * channels)).contiguous()
         given = change.contiguous(), product.contiguous(), torch.stack((query, key), dim=1)
         norm = Affine(weight, bias, ctx.epsilon)
-        arguments = [x, *given, result, sums, channels, norm, whole, mix]
+        arguments = [x, *given, result, sums, channels, norm, *whole]
         call("dtpf_look_gradient", tiles, scratch, packed, arguments)
         expand, kernels, (norm_weight, norm_bias) = _projection_gradients(
             sums.sum(dim=0), wide, channels

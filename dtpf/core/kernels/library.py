@@ -59,6 +59,11 @@ def library() -> ctypes.CDLL | None:
     """Return the compiled kernels; None without a compiler, or with DTPF_KERNELS=0."""
     if os.environ.get("DTPF_KERNELS") == "0":
         return None
+    if _run_in_parallel() is None and torch.get_num_threads() > 1:
+        _log.warning(
+            "PyTorch's OpenMP is not found: its operations compute in place of the kernels"
+        )
+        return None
     path = compiled()
     try:
         return None if path is None else ctypes.CDLL(str(path))
@@ -73,26 +78,30 @@ def _run_in_parallel() -> int | None:
 
     The kernels then share PyTorch's threads and obey `torch.set_num_threads`.
     """
-    folder = Path(torch.__file__).parent
-    near = [*(folder / "lib").glob("lib*omp*"), *(folder.parent / "torch.libs").glob("lib*omp*")]
-    for path in near:
+    core = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    for path in (None, str(core)):  # of a library, its dependencies are searched too
         try:
-            function = ctypes.CDLL(str(path)).GOMP_parallel
+            function = ctypes.CDLL(path).GOMP_parallel
         except (OSError, AttributeError):
             continue
         return ctypes.cast(function, ctypes.c_void_p).value
     return None
 
 
+def _numbers(count: int) -> Tensor:
+    # Whatever PyTorch's default type and device are.
+    return torch.empty(count, dtype=torch.float32, device="cpu")
+
+
 class _Scratch(threading.local):
     """Memory that the calls of one thread use one after the other."""
 
     def __init__(self) -> None:
-        self.numbers = torch.empty(0)
+        self.numbers = _numbers(0)
 
     def take(self, size: int) -> Tensor:
         if self.numbers.numel() < size:
-            self.numbers = torch.empty(size)
+            self.numbers = _numbers(size)
         return self.numbers
 
 
@@ -119,6 +128,9 @@ def call(name: str, tiles: Tiles, scratch: int, packed: int, arguments: Sequence
         packed: numbers that its packed weights need.
         arguments: what stands between tiles and packed weights: tensors (contiguous, float32),
             layer norms and whole numbers.
+
+    Raises:
+        ValueError: a tensor is of another type or device, or not contiguous.
     """
     kernels = library()
     assert kernels is not None
@@ -137,5 +149,12 @@ def _as_argument(value: Tensor | Affine | int) -> Any:
     if isinstance(value, int):
         return ctypes.c_long(value)
     if isinstance(value, Affine):
-        return ctypes.byref(Norm(value.weight.data_ptr(), value.bias.data_ptr(), value.epsilon))
-    return ctypes.c_void_p(value.data_ptr())
+        return ctypes.byref(Norm(_address(value.weight), _address(value.bias), value.epsilon))
+    return ctypes.c_void_p(_address(value))
+
+
+def _address(tensor: Tensor) -> int:
+    if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        kind = f"{tensor.dtype} on {tensor.device}, strides {tensor.stride()}"
+        raise ValueError(f"kernels take contiguous float32 tensors on the CPU, not {kind}")
+    return tensor.data_ptr()

@@ -155,13 +155,13 @@ INLINE void convolve(const float *const rows[3], long stride, const vec kernel[9
         out[p] += load(rows[dy] + (p + dx) * stride) * kernel[3 * dy + dx];
 }
 
-// sums[i][j] += sum over pixels of a[i] b[j], for QUERIES i and VECS * 16 j.
-template <int ROWS_, int VECS>
+// sums[i][j] += sum over pixels of a[i] b[j], for HEIGHT i and VECS * 16 j.
+template <int HEIGHT, int VECS>
 INLINE void correlate_block(const float *a, long a_stride, const float *b, long b_stride,
                             long count, float *sums, long stride) {
-  vec total[ROWS_][VECS];
+  vec total[HEIGHT][VECS];
 #pragma GCC unroll 16
-  for (int i = 0; i < ROWS_; i++)
+  for (int i = 0; i < HEIGHT; i++)
 #pragma GCC unroll 4
     for (int v = 0; v < VECS; v++) total[i][v] = load(sums + i * stride + v * LANES);
   for (long p = 0; p < count; p++, a += a_stride, b += b_stride) {
@@ -169,14 +169,14 @@ INLINE void correlate_block(const float *a, long a_stride, const float *b, long 
 #pragma GCC unroll 4
     for (int v = 0; v < VECS; v++) other[v] = load(b + v * LANES);
 #pragma GCC unroll 16
-    for (int i = 0; i < ROWS_; i++) {
+    for (int i = 0; i < HEIGHT; i++) {
       const vec value = all(a[i]);
 #pragma GCC unroll 4
       for (int v = 0; v < VECS; v++) total[i][v] += value * other[v];
     }
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < ROWS_; i++)
+  for (int i = 0; i < HEIGHT; i++)
 #pragma GCC unroll 4
     for (int v = 0; v < VECS; v++) store(sums + i * stride + v * LANES, total[i][v]);
 }

@@ -10,6 +10,12 @@ struct Projection {
   Norm norm;
 };
 
+// The width of queries, keys and values side by side: keys written a whole vector at a time, behind
+// the queries, must not reach the next pixel.
+INLINE long look_width(long channels) {
+  return padded(most(3 * channels, channels + padded(channels)));
+}
+
 // Expands one row of a tile and `reach` pixels on both sides; zeros outside the map.
 static void project_row(const Projection &layer, const Tiles &tiles, const Tile &tile, long row,
                         long reach, const float *map, float *normal, float *out) {

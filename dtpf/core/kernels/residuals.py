@@ -4,7 +4,9 @@ Legend: B = batch, H, W = height and width, C = channels, I = channels of all he
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from dtpf.core.kernels.library import Affine, Tiles, call, library, size
@@ -16,14 +18,21 @@ _MOST_ROWS, _FEWEST_ROWS = 32, 4  # of a tile; one more on each side is computed
 
 
 def take(x: Tensor) -> bool:
-    """Whether the kernels take this input: float32 on a CPU, nothing traced or compiled."""
-    if x.device.type != "cpu" or x.dtype != torch.float32:
+    """Whether the kernels take this input: float32 on a CPU, nothing traced, compiled or mapped."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or type(x) not in (Tensor, Parameter):
         return False
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or _transformed():
         return False
-    if type(x) not in (Tensor, Parameter) or torch.is_autocast_enabled("cpu"):
-        return False
-    return library() is not None
+    return not torch.is_autocast_enabled("cpu") and library() is not None
+
+
+def _transformed() -> bool:
+    """Whether something wants to see PyTorch's operations: torch.func, modes, forward AD."""
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+        or forward_ad._current_level >= 0
+    )
 
 
 def padded(channels: int) -> int:
@@ -35,7 +44,7 @@ def _tiles(x_BHWC: Tensor, multiple: int = 1) -> Tiles:
     """Cut images so that all threads have work; no result depends on how."""
     batch, height, width, _ = x_BHWC.shape
     columns = min(width, _COLUMNS)
-    across = batch * -(-width // columns)
+    across = max(1, batch * -(-width // columns))
     pieces_down = -(-2 * torch.get_num_threads() // across)
     rows = min(max(-(-height // pieces_down), _FEWEST_ROWS), _MOST_ROWS)
     return Tiles(batch, height, width, -(-rows // multiple) * multiple, columns)
@@ -46,6 +55,22 @@ def sum_tiles(x_BHWC: Tensor) -> Tiles:
     batch, height, width, _ = x_BHWC.shape
     rows = min(max(height // 4, _FEWEST_ROWS), _MOST_ROWS)
     return Tiles(batch, height, width, rows, min(width, _COLUMNS))
+
+
+def widened(qkv: Tensor, mix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weights of queries, keys and values with zeros up to the kernels' width."""
+    more = size("dtpf_look_width", qkv.shape[1]) - len(qkv)
+    if more:
+        qkv, mix = F.pad(qkv, (0, 0, 0, more)), F.pad(mix, (0, 0, 0, 0, 0, 0, 0, more))
+    return qkv.contiguous(), mix.contiguous()
+
+
+def _check(x_BHWC: Tensor, channels: int, multiple: int = 1) -> None:
+    height, width, given = x_BHWC.shape[1:]
+    if given != channels:
+        raise ValueError(f"features have {given} channels, the layer takes {channels}")
+    if height % multiple or width % multiple:
+        raise ValueError(f"features are {height} x {width}; both must divide by {multiple}")
 
 
 def row_tiles(x_BHWC: Tensor) -> Tiles:
@@ -75,6 +100,7 @@ def feed_forward(
         result_BHWC: contiguous, not x.
     """
     channels, hidden = reduce.shape
+    _check(x_BHWC, channels)
     tiles = _tiles(x_BHWC)
     sizes = channels, hidden
     scratch = size("dtpf_feed_forward_scratch", tiles.columns, *sizes)
@@ -101,7 +127,8 @@ def window_attention(
         bias: (heads, 19 * 19) by offset of key to query.
         result_BHWC: contiguous, not x.
     """
-    sizes = x_BHWC.shape[-1], len(bias)
+    sizes = out.shape[0], len(bias)
+    _check(x_BHWC, sizes[0], WINDOW_SIZES[0])
     tiles = _tiles(x_BHWC, WINDOW_SIZES[0])
     scratch = size("dtpf_windows_scratch", tiles.columns, *sizes)
     packed = size("dtpf_windows_packed", *sizes)
@@ -126,13 +153,14 @@ def look(
         Products of queries and keys (B, C, C), of which only pairs of one head mean something;
         squares of queries and of keys (B, C).
     """
-    batch, channels = len(x_BHWC), x_BHWC.shape[-1]
+    batch, channels = len(x_BHWC), qkv.shape[1]
+    _check(x_BHWC, channels)
     tiles = sum_tiles(x_BHWC)
     down, across = -(-tiles.height // tiles.rows), -(-tiles.width // tiles.columns)
     sums = x_BHWC.new_empty(batch, down * across, size("dtpf_look_sums", channels))
     scratch = size("dtpf_look_scratch", tiles.columns, channels)
     packed = size("dtpf_look_packed", channels)
-    weights = qkv.contiguous(), mix.contiguous()
+    weights = widened(qkv, mix)
     arguments = [x_BHWC, value_BHWC, sums, channels, heads, norm, *weights]
     call("dtpf_look", tiles, scratch, packed, arguments)
     wide = channels + _LANES
