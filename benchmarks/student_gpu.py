@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import torch
 from plain_network import PlainNetwork
+from student_cpu import step
 from torch import Tensor, nn
 
 from dtpf.core.models import FusionNet, build
@@ -115,13 +116,6 @@ def training(
     rates = {way: round(batch / seconds, 1) for way, seconds in row["seconds"].items()}
     kind = "teacher" if network.config.text else "student"
     return {"name": f"training step, {kind}, {batch} crops", "crops_per_second": rates, **row}
-
-
-def step(network: Callable[..., Tensor], weights: list[Tensor], crops: list[Tensor]) -> None:
-    """Run forward and backward."""
-    for weight in weights:
-        weight.grad = None
-    network(*crops).abs().mean().backward()
 
 
 def timed(ways: dict[str, Work], device: torch.device, repeats: int) -> dict:

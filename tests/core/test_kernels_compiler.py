@@ -3,7 +3,6 @@
 import ctypes
 import logging
 import shutil
-import sys
 import threading
 
 import pytest
@@ -24,7 +23,6 @@ def one_function(tmp_path_factory, monkeypatch):
 def no_compiler(monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setitem(sys.modules, "ziglang", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
 

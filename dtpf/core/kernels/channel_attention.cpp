@@ -1,6 +1,5 @@
 // Channel attention in two passes: sums over the image and the values first, then x + values * W.
 
-#include "jobs.h"
 #include "projection.h"
 
 struct Look : Projection {
@@ -27,7 +26,8 @@ static void look_tile(const Look &layer, const Tiles &tiles, const Tile &tile, c
                       float *values, float *sums, float *scratch) {
   const long columns = tile.columns(), channels = layer.channels;
   const long size = (columns + 2) * layer.wide;
-  float *normal = scratch, *ring = normal + round_up((columns + 2) * channels, LANES), *mixed = ring + 3 * size;
+  float *normal = scratch, *ring = normal + round_up((columns + 2) * channels, LANES);
+  float *mixed = ring + 3 * size;
   const long image = tile.image * tiles.height * tiles.width * channels;
   for (long i = 0; i < sums_size(channels); i++) sums[i] = 0.0f;
   for (long row = tile.top - 1; row <= tile.bottom; row++) {
@@ -51,7 +51,8 @@ extern "C" long dtpf_look_width(long channels) { return look_width(channels); }
 extern "C" long dtpf_look_scratch(long columns, long channels) {
   const long wide = look_width(channels);
   // 16 more: a head of fewer than 16 channels reads beyond the last key.
-  return round_up((columns + 2) * channels, LANES) + 3 * (columns + 2) * wide + columns * wide + LANES;
+  return round_up((columns + 2) * channels, LANES) + 3 * (columns + 2) * wide + columns * wide +
+         LANES;
 }
 
 extern "C" long dtpf_look_packed(long channels) {

@@ -71,11 +71,6 @@ static void gate_row(const FeedForward &layer, const float *const ring[3], long 
   }
 }
 
-static long tile_scratch(long columns, long channels, long hidden) {
-  return round_up((columns + 2) * channels, LANES) + 3 * ring_size(columns, hidden) + columns * hidden +
-         columns * padded(channels);
-}
-
 static void feed_tile(const FeedForward &layer, const Tiles &tiles, const Tile &tile,
                       const float *x, float *result, float *scratch) {
   const long columns = tile.columns(), channels = layer.channels;
@@ -97,16 +92,13 @@ static void feed_tile(const FeedForward &layer, const Tiles &tiles, const Tile &
   }
 }
 
-INLINE long packed_size(long channels, long hidden) {
-  return channels * 2 * hidden + 9 * 2 * hidden + hidden * padded(channels);
-}
-
 extern "C" long dtpf_feed_forward_scratch(long columns, long channels, long hidden) {
-  return tile_scratch(columns, channels, hidden);
+  return round_up((columns + 2) * channels, LANES) + 3 * ring_size(columns, hidden) +
+         columns * hidden + columns * padded(channels);
 }
 
 extern "C" long dtpf_feed_forward_packed(long channels, long hidden) {
-  return packed_size(channels, hidden);
+  return channels * 2 * hidden + 9 * 2 * hidden + hidden * padded(channels);
 }
 
 // `packed` holds dtpf_feed_forward_packed numbers, each thread's scratch dtpf_feed_forward_scratch.

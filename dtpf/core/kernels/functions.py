@@ -5,6 +5,7 @@ Gradients of weights are summed tile by tile in one order, whatever the number o
 Legend: B = batch, H, W = height and width, C = channels.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,8 +16,19 @@ from dtpf.core.kernels import residuals
 from dtpf.core.kernels.library import Affine, Tiles, call, size
 
 
-def _count(tiles: Tiles) -> int:
-    return tiles.batch * -(-tiles.height // tiles.rows) * -(-tiles.width // tiles.columns)
+def _sums(x: Tensor, tiles: Tiles, name: str, *sizes: int) -> Tensor:
+    """Return room for what each tile adds to the gradients of the weights."""
+    return x.new_empty(tiles.batch * tiles.per_image, size(f"dtpf_{name}_gradient_sums", *sizes))
+
+
+def _residual(ctx: Any, write: Callable[..., None], x: Tensor, given: tuple[Any, ...]) -> Tensor:
+    """Return the residual that `write` computes; keep what its gradients need."""
+    weight, bias, ctx.epsilon, *weights = given
+    weights = [one.contiguous() for one in weights]
+    ctx.save_for_backward(x, weight, bias, *weights)
+    result = torch.empty_like(x)
+    write(x, Affine(weight, bias, ctx.epsilon), *weights, result)
+    return result
 
 
 def _norm_gradients(sums: Tensor, channels: int) -> tuple[Tensor, Tensor]:
@@ -43,12 +55,7 @@ class FeedForwardFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *given: Any) -> Tensor:
         """Return the residual (B, H, W, C)."""
-        weight, bias, ctx.epsilon, expand, mix, reduce = given
-        ctx.save_for_backward(x, weight, bias, *(w.contiguous() for w in (expand, mix, reduce)))
-        result = torch.empty_like(x)
-        norm = Affine(weight, bias, ctx.epsilon)
-        residuals.feed_forward(x, norm, expand, mix, reduce, result)
-        return result
+        return _residual(ctx, residuals.feed_forward, x, given)
 
     @staticmethod
     @once_differentiable
@@ -58,7 +65,7 @@ class FeedForwardFunction(torch.autograd.Function):
         channels, hidden = weights[-1].shape
         sizes = channels, hidden
         tiles = residuals.sum_tiles(x)
-        sums = x.new_empty(_count(tiles), size("dtpf_feed_forward_gradient_sums", *sizes))
+        sums = _sums(x, tiles, "feed_forward", *sizes)
         scratch = size("dtpf_feed_forward_gradient_scratch", tiles.columns, *sizes)
         packed = size("dtpf_feed_forward_gradient_packed", *sizes)
         result = torch.empty_like(x)
@@ -95,7 +102,7 @@ class LookFunction(torch.autograd.Function):
         whole = residuals.widened(qkv, mix)
         wide = len(whole[0])
         tiles = residuals.sum_tiles(x)
-        sums = x.new_empty(_count(tiles), size("dtpf_look_gradient_sums", channels))
+        sums = _sums(x, tiles, "look", channels)
         scratch = size("dtpf_look_gradient_scratch", tiles.columns, channels)
         packed = size("dtpf_look_gradient_packed", channels, len(x))
         result = torch.empty_like(x)
@@ -116,11 +123,7 @@ class WindowsFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *given: Any) -> Tensor:
         """Return the residual (B, H, W, C)."""
-        weight, bias, ctx.epsilon, qkv, out, table = given
-        ctx.save_for_backward(x, weight, bias, *(w.contiguous() for w in (qkv, out, table)))
-        result = torch.empty_like(x)
-        residuals.window_attention(x, Affine(weight, bias, ctx.epsilon), qkv, out, table, result)
-        return result
+        return _residual(ctx, residuals.window_attention, x, given)
 
     @staticmethod
     @once_differentiable
@@ -129,10 +132,9 @@ class WindowsFunction(torch.autograd.Function):
         x, weight, bias, qkv, out, table = ctx.saved_tensors
         channels, heads = x.shape[-1], len(table)
         tiles = residuals.row_tiles(x)
-        count = _count(tiles)
-        sums = x.new_empty(count, size("dtpf_windows_gradient_sums", channels, heads))
+        sums = _sums(x, tiles, "windows", channels, heads)
         left = x.new_empty(
-            count, size("dtpf_windows_gradient_left", tiles.rows, tiles.width, heads)
+            len(sums), size("dtpf_windows_gradient_left", tiles.rows, tiles.width, heads)
         )
         scratch = size("dtpf_windows_gradient_scratch", tiles.width, channels, heads)
         packed = size("dtpf_windows_gradient_packed", channels, heads)

@@ -35,6 +35,11 @@ class Tiles(ctypes.Structure):
         (name, ctypes.c_long) for name in ("batch", "height", "width", "rows", "columns")
     )
 
+    @property
+    def per_image(self) -> int:
+        """How many tiles an image has."""
+        return -(-self.height // self.rows) * -(-self.width // self.columns)
+
 
 class Norm(ctypes.Structure):
     """`struct Norm` of matrix.h."""

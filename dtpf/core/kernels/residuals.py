@@ -74,11 +74,11 @@ def _check(x_BHWC: Tensor, channels: int, multiple: int = 1) -> None:
 
 
 def row_tiles(x_BHWC: Tensor) -> Tiles:
-    """Cut images into rows of windows, by their size alone."""
-    batch, height, width, _ = x_BHWC.shape
-    rows = min(max(height // 4, _FEWEST_ROWS), _MOST_ROWS)
-    window = WINDOW_SIZES[0]
-    return Tiles(batch, height, width, -(-rows // window) * window, width)
+    """Cut images like `sum_tiles`, but into whole rows of windows."""
+    tiles, window = sum_tiles(x_BHWC), WINDOW_SIZES[0]
+    tiles.rows = -(-tiles.rows // window) * window
+    tiles.columns = tiles.width
+    return tiles
 
 
 def feed_forward(
@@ -156,8 +156,7 @@ def look(
     batch, channels = len(x_BHWC), qkv.shape[1]
     _check(x_BHWC, channels)
     tiles = sum_tiles(x_BHWC)
-    down, across = -(-tiles.height // tiles.rows), -(-tiles.width // tiles.columns)
-    sums = x_BHWC.new_empty(batch, down * across, size("dtpf_look_sums", channels))
+    sums = x_BHWC.new_empty(batch, tiles.per_image, size("dtpf_look_sums", channels))
     scratch = size("dtpf_look_scratch", tiles.columns, channels)
     packed = size("dtpf_look_packed", channels)
     weights = widened(qkv, mix)

@@ -126,14 +126,15 @@ class WindowAttention(nn.Module):
 
     def call_kernel(self, x_BHWC: Tensor, norm: Affine, result: Tensor) -> None:
         """Write x + self(norm(x)) to `result` by compiled code; all contiguous."""
-        weights = self.qkv.weight, self.out.weight, self.bias
-        kernels.window_attention(x_BHWC, norm, *weights, result)
+        kernels.window_attention(x_BHWC, norm, *self._weights(), result)
 
     def record_kernel(self, x_BHWC: Tensor, norm: Affine) -> Tensor:
         """Return x + self(norm(x)), with gradients, by compiled code."""
-        weights = self.qkv.weight, self.out.weight, self.bias
-        result: Tensor = kernels.WindowsFunction.apply(x_BHWC, *norm, *weights)
+        result: Tensor = kernels.WindowsFunction.apply(x_BHWC, *norm, *self._weights())
         return result
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.qkv.weight, self.out.weight, self.bias
 
 
 def _offsets(window: int, margin: int) -> Tensor:
