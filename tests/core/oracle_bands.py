@@ -47,11 +47,20 @@ def edge_energy(image):
     )
 
 
-def mixture(visible, infrared, choice, gains, base_gains):
+def finest(detail):
+    """Return what a binomial of three pixels smooths away."""
+    binomial = np.array([1, 2, 1]) / 4
+    smooth = correlate1d(
+        correlate1d(detail, binomial, 0, mode="nearest"), binomial, 1, mode="nearest"
+    )
+    return detail - smooth
+
+
+def mixture(visible, infrared, choice, gains, base_gains, fine_gains=None):
     """Return the mixed luminance.
 
     `choice` is (H, W); `gains` are four arrays (2, H / 2^l, W / 2^l); `base_gains` is
-    (3, H / 8, W / 8).
+    (3, H / 8, W / 8); `fine_gains`, if there are any, (2, H, W).
     """
     advantage = 0.5 * np.log(edge_energy(visible) / edge_energy(infrared))
     share = 1 / (1 + np.exp(-8 * (advantage + choice)))
@@ -62,6 +71,8 @@ def mixture(visible, infrared, choice, gains, base_gains):
         seen, heat = gains[level]
         mixed.append((share + seen) * details_v[level] + (1 - share + heat) * details_i[level])
         share = smaller(share)
+    if fine_gains is not None:
+        mixed[0] += fine_gains[0] * finest(details_v[0]) + fine_gains[1] * finest(details_i[0])
     rows, columns = base_v.shape
     seen, heat, offset = base_gains.reshape(3, rows, 2, columns, 2).mean(axis=(2, 4))
     image = np.maximum(base_v, base_i) + seen * (base_v - 0.5) + heat * (base_i - 0.5) + offset

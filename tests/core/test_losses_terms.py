@@ -52,14 +52,49 @@ def by_hand(fused, visible, infrared):
         "information": 1 - sum(oracles.vif(255 * x, 255 * f) for x in (v, i)) / 2,
         "edges": 1 - oracles.qabf(*(255 * x for x in (v, i, f)), interior=True),
         "artefacts": oracles.nabf(*(255 * x for x in (v, i, f)), ramp=0.1),
-        "frequency": 0.5 * np.log(max(roughness(v), roughness(i)) / roughness(f)),
+        "frequency": lost_sharpness(*map(averaged, (f, v, i)), most=1.25),
+        "sharpness": lost_sharpness(*(each[2:-2, 2:-2] for each in (f, v, i)), most=1.25),
+        "alternation": beyond(second(f), np.maximum(second(v), second(i))),
+        "grain": rougher_where_flat(*map(grain, (f, v, i))),
     }
 
 
+def averaged(gray):
+    return (gray[1:, 1:] + gray[1:, :-1] + gray[:-1, 1:] + gray[:-1, :-1]) / 4
+
+
 def roughness(gray):
-    gray = (gray[1:, 1:] + gray[1:, :-1] + gray[:-1, 1:] + gray[:-1, :-1]) / 4
     steps = [np.diff(255 * gray, axis=axis) for axis in (0, 1)]
     return sum((step**2).mean() for step in steps) + 0.01
+
+
+def lost_sharpness(fused, visible, infrared, most):
+    lost = 0.5 * np.log(max(roughness(visible), roughness(infrared)) / roughness(fused))
+    return max(lost, -np.log(most))
+
+
+def second(gray):
+    inner = (slice(1, -1), slice(1, -1))
+    along = [ndimage.convolve1d(255 * gray, (1, -2, 1), axis=axis)[inner] for axis in (1, 0)]
+    across = np.diff(np.diff(255 * gray, axis=0), axis=1)[1:, 1:]
+    windows = np.lib.stride_tricks.sliding_window_view((*along, across), (5, 5), axis=(1, 2))
+    return np.sqrt((windows**2).mean(axis=(3, 4)) + 1e-3)
+
+
+def beyond(fused, largest):
+    excess = np.maximum(fused - 1.3 * largest - 1, 0) / (largest + 4)
+    return excess.mean(axis=(1, 2)).sum()
+
+
+def grain(gray):
+    windows = np.lib.stride_tricks.sliding_window_view(255 * gray, (7, 7))
+    return windows.std(axis=(2, 3))
+
+
+def rougher_where_flat(fused, visible, infrared):
+    roughest = np.maximum(visible, infrared)
+    flat = roughest <= np.quantile(roughest, 0.3)
+    return (np.maximum(fused - roughest, 0) / (roughest + 1) * flat).mean()
 
 
 def test_terms_equal_numpy_sample_by_sample():
@@ -131,13 +166,75 @@ def test_edges_a_little_stronger_than_both_sources_are_pulled_back():
 
 def test_a_checkerboard_is_not_sharp():
     fused, visible, infrared = images(batch=1)
-    odd = (torch.arange(fused.shape[2])[:, None] + torch.arange(fused.shape[3])) % 2
-    signs = 1.0 - 2.0 * odd
     before, after = (
-        fusion_terms(fused + height * signs, visible, infrared, ["frequency"])["frequency"]
-        for height in (0.0, 0.2)
+        fusion_terms(fused + each, visible, infrared, ["frequency"])["frequency"]
+        for each in (0.0, 0.2 * checkerboard(fused))
     )
     torch.testing.assert_close(before, after)
+
+
+def checkerboard(image):
+    odd = (torch.arange(image.shape[2])[:, None] + torch.arange(image.shape[3])) % 2
+    return 1.0 - 2.0 * odd
+
+
+def smooth_pair():
+    """Return the visible image and the infrared, of slopes some pixels wide, (1, 1, 44, 47)."""
+    random = np.random.default_rng(0)
+    planes = ndimage.gaussian_filter(random.random((2, 44, 47)), (0, 1.5, 1.5))
+    planes = 0.2 + 0.6 * (planes - planes.min()) / np.ptp(planes)
+    return [torch.from_numpy(plane)[None, None] for plane in planes]
+
+
+def texture_of(fused, visible, infrared):
+    names = ["sharpness", "alternation", "grain"]
+    terms = fusion_terms(
+        fused.expand(-1, 3, -1, -1), visible.expand(-1, 3, -1, -1), infrared, names
+    )
+    return [terms[name].item() for name in names]
+
+
+@pytest.mark.parametrize("pattern", ["checkerboard", "rows", "columns"])
+def test_what_alternates_is_sharp_but_costs(pattern):
+    visible, infrared = smooth_pair()
+    signs = checkerboard(visible)
+    signs = {
+        "checkerboard": signs,
+        "rows": signs[:, :1].expand_as(signs),
+        "columns": signs[:1].expand_as(signs),
+    }[pattern]
+    plain, spoilt = (texture_of(visible + h * signs, visible, infrared) for h in (0.0, 0.01))
+    assert plain[1] == 0.0
+    assert spoilt[0] < plain[0]
+    assert spoilt[1] > 0.1
+
+
+def test_more_contrast_is_sharp_and_costs_nothing_up_to_a_bound():
+    visible, infrared = smooth_pair()
+    strengthened = (0.5 + factor * (visible - 0.5) for factor in (1.0, 1.1, 2.0, 3.0))
+    sharp, alternation, _ = zip(
+        *(texture_of(each, visible, infrared) for each in strengthened), strict=True
+    )
+    assert sharp[0] > sharp[1] > sharp[2] == sharp[3] == pytest.approx(-np.log(1.25))
+    assert alternation[0] == alternation[1] == 0.0 < alternation[2] < alternation[3]
+
+
+def test_a_frame_of_black_and_white_is_not_sharp():
+    visible, infrared = smooth_pair()
+    framed = visible + checkerboard(visible)
+    framed[..., 2:-2, 2:-2] = visible[..., 2:-2, 2:-2]
+    before, after = (texture_of(each, visible, infrared)[0] for each in (visible, framed))
+    assert before == after
+
+
+def test_grain_counts_where_both_sources_are_flat():
+    visible, infrared = smooth_pair()
+    visible[..., 24:], infrared[..., 24:] = 0.5, 0.4
+    noise = 0.02 * torch.from_numpy(np.random.default_rng(1).standard_normal((1, 1, 44, 47)))
+    where_flat = noise * (torch.arange(47) >= 24)
+    assert texture_of(visible, visible, infrared)[2] == 0.0
+    assert texture_of(visible + where_flat, visible, infrared)[2] > 0.5
+    assert texture_of(visible + noise - where_flat, visible, infrared)[2] < 0.1
 
 
 def test_gradients_are_finite_on_flat_images():
@@ -149,13 +246,13 @@ def test_gradients_are_finite_on_flat_images():
 
 def test_total_is_the_weighted_sum():
     terms = {name: torch.tensor([float(n), 1.0]) for n, name in enumerate(WEIGHT_OF)}
-    values = (1.0, 10.0, 100.0, 2.0, 20.0, 3.0, 0.5, 5.0, 0.25, 2.0)
+    values = (1.0, 10.0, 100.0, 2.0, 20.0, 3.0, 0.5, 5.0, 0.25, 2.0, 4.0, 0.5, 8.0)
     numbers = dict(zip(TermWeights.model_fields, values, strict=True))
     weights = {name: torch.tensor([value, 2 * value]) for name, value in numbers.items()}
     total = weighted_total(terms, weights)
-    # 0 * 1 + 1 * 10 + 2 * 100 + 3 * 2 + 4 * 20 + 5 * 3 + 6 * 0.5 + 7 * 5 + 8 * 0.25 + 9 * 2, and
-    # twice the sum of the weights
-    assert total.tolist() == [369.0, 287.5]
+    # 0 * 1 + 1 * 10 + 2 * 100 + 3 * 2 + 4 * 20 + 5 * 3 + 6 * 0.5 + 7 * 5 + 8 * 0.25 + 9 * 2
+    # + 10 * 4 + 11 * 0.5 + 12 * 8, and twice the sum of the weights
+    assert total.tolist() == [510.5, 312.5]
 
 
 def test_only_what_is_asked_for_is_computed():

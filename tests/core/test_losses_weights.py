@@ -21,6 +21,9 @@ def weights(intensity, consistency, gradient, ssim=2.0, color=12.0):
         edges=0.0,
         artefacts=0.0,
         frequency=0.0,
+        sharpness=0.0,
+        alternation=0.0,
+        grain=0.0,
     )
 
 
@@ -62,7 +65,7 @@ def test_paper_preset_is_what_is_printed():
     assert weights_for([Degradation("visible", "noise")], config) == expected
 
 
-@pytest.mark.parametrize("preset", ["transfer", "sharp"])
+@pytest.mark.parametrize("preset", ["transfer", "sharp", "crisp"])
 def test_metric_presets_weigh_what_the_metrics_measure_whatever_the_text_says(preset):
     config = LossConfig(preset=preset)
     found = weights_for([], config)
@@ -70,7 +73,7 @@ def test_metric_presets_weigh_what_the_metrics_measure_whatever_the_text_says(pr
     assert weights_for([Degradation("visible", "noise")], config) == found
 
 
-@pytest.mark.parametrize("preset", ["paper", "released", "transfer", "sharp"])
+@pytest.mark.parametrize("preset", ["paper", "released", "transfer", "sharp", "crisp"])
 @pytest.mark.parametrize("term", TermWeights.model_fields)
 def test_every_term_can_be_switched_off(preset, term):
     config = apply_overrides(LossConfig(preset=preset), [f"scale.{term}=0"])

@@ -14,9 +14,9 @@ from tests.core.oracle_bands import edge_energy, mixture
 WIDTHS = (4, 2, 3, 5)
 
 
-def mixer(seed: int = 0) -> BandMixer:
+def mixer(seed: int = 0, fine: bool = False) -> BandMixer:
     torch.manual_seed(seed)
-    result = BandMixer(WIDTHS).double()
+    result = BandMixer(WIDTHS, fine).double()
     with torch.no_grad():
         for weight in result.parameters():
             weight.normal_(std=0.05)
@@ -37,17 +37,23 @@ def mix(ours: BandMixer, features, visible, infrared):
     return ours(features, visible, infrared, edge_advantage(visible, infrared))
 
 
-def test_values_are_those_of_the_plain_mixture():
-    ours, (features, visible, infrared) = mixer(), inputs()
+@pytest.mark.parametrize("fine", [False, True])
+def test_values_are_those_of_the_plain_mixture(fine):
+    ours, (features, visible, infrared) = mixer(fine=fine), inputs()
+    heads = [ours.choice, *ours.details, ours.base]
+    seen = [features[0], *features, features[3]]
+    if ours.fine is not None:
+        heads.append(ours.fine)
+        seen.append(features[0])
     with torch.no_grad():
         found = mix(ours, features, visible, infrared)
-        heads = (ours.choice, *ours.details, ours.base)
         planes = [
             head(feature)[0].permute(2, 0, 1).numpy()
-            for head, feature in zip(heads, (features[0], *features, features[3]), strict=True)
+            for head, feature in zip(heads, seen, strict=True)
         ]
+    assert len(planes) == 6 + fine
     gray, heat = visible[0, 0].numpy(), infrared[0, 0].numpy()
-    expected = mixture(gray, heat, planes[0][0], planes[1:5], planes[5])
+    expected = mixture(gray, heat, planes[0][0], planes[1:5], *planes[5:])
     np.testing.assert_allclose(found[0, 0], expected, atol=1e-12)
 
 
@@ -84,8 +90,9 @@ def test_the_base_stays_near_the_range_of_the_sources():
         torch.testing.assert_close(fused, torch.full_like(fused, expected))
 
 
-def test_gradients_are_those_of_finite_differences():
-    ours, (features, visible, infrared) = mixer(), inputs(height=64, width=64)
+@pytest.mark.parametrize("fine", [False, True])
+def test_gradients_are_those_of_finite_differences(fine):
+    ours, (features, visible, infrared) = mixer(fine=fine), inputs(height=64, width=64)
     for tensor in (*features, visible, infrared):
         tensor.requires_grad_()
     weights = tuple(ours.parameters())
@@ -96,11 +103,14 @@ def test_gradients_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(run, (*features, visible, infrared, *weights), fast_mode=True)
 
 
+@pytest.mark.parametrize("fine", [False, True])
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 16, 200)])
-def test_a_network_keeps_shape_colour_and_range(shape):
+def test_a_network_keeps_shape_colour_and_range(shape, fine):
     batch, height, width = shape
     torch.manual_seed(0)
-    config = ModelConfig(width=8, blocks=(1, 1, 1, 1), refinement=0, text=False, start="bands")
+    config = ModelConfig(
+        width=8, blocks=(1, 1, 1, 1), refinement=0, text=False, start="bands", fine=fine
+    )
     network = FusionNet(config).eval()
     with torch.no_grad():
         for weight in network.out.parameters():
@@ -114,6 +124,11 @@ def test_a_network_keeps_shape_colour_and_range(shape):
     assert fits.any()
     chroma = (rgb_to_ycbcr(fused) - rgb_to_ycbcr(visible))[:, 1:].abs().amax(1, keepdim=True)
     assert chroma[fits].max() < 1e-5
+
+
+def test_finest_gains_are_of_bands():
+    with pytest.raises(ValidationError, match="fine needs start=bands, got pyramid"):
+        ModelConfig(start="pyramid", fine=True)
 
 
 def test_small_windows_are_refused():

@@ -56,6 +56,15 @@ def test_the_smallest_student_has_a_tenth_of_its_teacher_at_most():
     assert config.run == recipe("student_1m_cpu").run
 
 
+def test_a_crisp_teacher_has_the_gains_and_the_loss_that_make_it_so():
+    config, plain = recipe("student_crisp_cpu"), recipe("student_1m_cpu")
+    assert config.teacher.model.fine
+    assert config.student.model.fine
+    assert config.teacher.model.model_copy(update={"fine": False}) == plain.teacher.model
+    assert config.loss.preset == "crisp"
+    assert config.run != plain.run
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_takes_every_row(name):
     for row in ABLATIONS:

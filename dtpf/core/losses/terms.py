@@ -1,14 +1,13 @@
-"""The terms of the fusion loss: equations (12) to (16) of Zhang et al., TCSVT 2025, and four more.
+"""The terms of the fusion loss: equations (12) to (16) of Zhang et al., TCSVT 2025, and more.
 
 Beyond the paper are the shares of information (VIF) and edges (Qabf) that a result lacks, and the
 edges that neither source has (Nabf), and what is lost in sharpness (SF): the metrics themselves,
-with their derivatives.
+with their derivatives, and what bounds them (`texture.py`).
 Every term has one value per sample: the mean over that sample's pixels. So a batch may mix pairs
 whose texts ask for different weights. All but colour look at BT.601 luminance.
 Legend: B = batch, H, W = height and width.
 """
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
@@ -16,9 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dtpf.core.losses.texture import (
+    alternation_loss,
+    grain_loss,
+    lost_frequency,
+    sharpness_loss,
+)
 from dtpf.core.metrics.edges import nabf, qabf
 from dtpf.core.metrics.fidelity import vif
-from dtpf.core.metrics.gradient import spatial_frequency_squared
 from dtpf.core.ops.color import luminance, rgb_to_ycbcr
 from dtpf.core.ops.sobel import gradient_magnitude
 from dtpf.core.ops.ssim import ssim_map
@@ -35,11 +39,13 @@ WEIGHT_OF = {
     "edges": "edges",
     "artefacts": "artefacts",
     "frequency": "frequency",
+    "sharpness": "sharpness",
+    "alternation": "alternation",
+    "grain": "grain",
 }
 
 _SHARPEST = 1.25  # times the sharper source: no reward beyond
 _RAMP = 0.1  # an edge stronger than both sources' by a tenth of them counts in full as an artefact
-_FLAT = 0.01  # squared SF, gray levels, that counts as none: there a logarithm has no value
 
 
 class _Images(NamedTuple):
@@ -165,9 +171,7 @@ def frequency_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
     of flat scenes, where nothing else holds it back.
     """
     averaged = (F.avg_pool2d(image, 2, stride=1) for image in (fused, visible, infrared))
-    squared = [spatial_frequency_squared(image) + _FLAT for image in averaged]
-    lost = 0.5 * (torch.maximum(squared[1], squared[2]) / squared[0]).log()
-    return lost.clamp(min=-math.log(_SHARPEST))
+    return lost_frequency(*averaged, most=_SHARPEST)
 
 
 def _mean_distance(first: Tensor, second: Tensor) -> Tensor:
@@ -195,4 +199,7 @@ _TERMS: dict[str, Callable[[_Images], Tensor]] = {
     "edges": lambda x: edge_loss(*x.gray_levels()),
     "artefacts": lambda x: artefact_loss(*x.gray_levels()),
     "frequency": lambda x: frequency_loss(*x.gray_levels()),
+    "sharpness": lambda x: sharpness_loss(*x.gray_levels()),
+    "alternation": lambda x: alternation_loss(*x.gray_levels()),
+    "grain": lambda x: grain_loss(*x.gray_levels()),
 }

@@ -20,6 +20,7 @@ _SIGMA = 5.0  # of the window in which the sources' edges are compared, pixels
 _RADIUS = 15
 _SHARPNESS = 8.0  # of the choice between the sources: at 1.3 times the edges it is 9 to 1
 _NO_EDGE = 1e-7
+_SMOOTH = (0.25, 0.5, 0.25)
 _MIDDLE = 0.5  # the base is weighed about middle gray
 _BRIGHTER, _LIFT, _DARKER = 1.25, 0.02, 0.75  # how far it may leave the range of both sources
 
@@ -31,13 +32,15 @@ class BandMixer(nn.Module):
     at all levels alike (elsewhere an edge would lose its shape), else the infrared's; the base is
     the brighter one. From that the features depart: by a shift of the choice, by gains of each
     level's details, and by gains and an offset of the base, which stays near the range of the
-    sources'. All are zero at first.
+    sources'. With `fine`, the finest half of level 1 has gains of its own too: what is sharpened
+    there adds to no edge that is wider than a pixel. All are zero at first.
     Source of the mixing: Burt and Adelson 1983, ACM Trans. Graphics 2(4), doi 10.1145/245.247.
     """
 
-    def __init__(self, widths: Sequence[int]) -> None:
+    def __init__(self, widths: Sequence[int], fine: bool = False) -> None:
         super().__init__()
         self.choice = Conv(widths[0], 1, bias=True)
+        self.fine = Conv(widths[0], 2, bias=True) if fine else None
         self.details = nn.ModuleList(Conv(width, 2, bias=True) for width in widths)
         self.base = Conv(widths[-1], 3, bias=True)
         for weight in self.parameters():
@@ -68,6 +71,10 @@ class BandMixer(nn.Module):
             gains = _planes(head, feature)
             details.append((share + gains[:, :1]) * first + (1 - share + gains[:, 1:]) * second)
             share = coarser(share)
+        if self.fine is not None:
+            gains = _planes(self.fine, features[0])
+            finest = _finest_half(seen.details[0]), _finest_half(heat.details[0])
+            details[0] = details[0] + gains[:, :1] * finest[0] + gains[:, 1:] * finest[1]
         gains = F.avg_pool2d(_planes(self.base, features[-1]), 2)
         offset = gains[:, :1] * (seen.base - _MIDDLE) + gains[:, 1:2] * (heat.base - _MIDDLE)
         brightest = torch.maximum(seen.base, heat.base)
@@ -85,6 +92,15 @@ def edge_advantage(visible_B1HW: Tensor, infrared_B1HW: Tensor) -> Tensor:
     visible image has the stronger edges.
     """
     return 0.5 * (_energy(visible_B1HW).log() - _energy(infrared_B1HW).log())
+
+
+def _finest_half(detail_B1HW: Tensor) -> Tensor:
+    """Return what (1, 2, 1) / 4 along rows and columns smooths away, (B, 1, H, W)."""
+    kernel = detail_B1HW.new_tensor(_SMOOTH)
+    smooth = F.pad(detail_B1HW, (1,) * 4, mode="replicate")
+    column = kernel.view(1, 1, -1, 1)
+    smooth = F.conv2d(F.conv2d(smooth, column), column.transpose(2, 3))
+    return detail_B1HW - smooth
 
 
 def _energy(image_B1HW: Tensor) -> Tensor:

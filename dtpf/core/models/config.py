@@ -43,6 +43,7 @@ class ModelConfig(Config):
             `pyramid`, both sources merged by Laplacian pyramids, which keeps more of their edges;
             `bands` has no such convolution: the network mixes the sources' Laplacian bands, from
             a mixture by the stronger edges on, which learns fastest by far; see `BandMixer`.
+        fine: whether `bands` has gains for the finest half of the first band too.
         restoration: channels of level 1 of the U-net that cleans both images before they are fused
             (`Restorer`); 0: they are fused as they are, as in the paper.
     """
@@ -61,6 +62,7 @@ class ModelConfig(Config):
     text_dim: int = Field(default=TEXT_DIM, ge=1)
     fusion: FusionKind = "scfm"
     start: Start = "visible"
+    fine: bool = False
     restoration: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -73,6 +75,8 @@ class ModelConfig(Config):
                 raise ValueError(f"channel_heads: {heads} heads do not divide {width} channels")
         if self.start == "bands" and self.stride < PYRAMID_SIDE:
             raise ValueError(f"start=bands needs a window of 8 or more, got {self.window}")
+        if self.fine and self.start != "bands":
+            raise ValueError(f"fine needs start=bands, got {self.start}")
         if self.width % 2:
             raise ValueError(f"width must be even, got {self.width}")
         if self.restoration % 2:

@@ -95,7 +95,7 @@ class FusionNet(nn.Module):
         self.restorer = Restorer(config.restoration) if config.restoration else None
         self.out: Conv | BandMixer
         if config.start == "bands":
-            self.out = BandMixer(config.feature_widths)
+            self.out = BandMixer(config.feature_widths, config.fine)
         else:
             self.out = Conv(2 * config.width, 3)
             with torch.no_grad():
