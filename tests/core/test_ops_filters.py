@@ -1,10 +1,11 @@
 """Separable filtering against SciPy, and its derivative."""
 
+import numpy as np
 import pytest
 import torch
 from scipy.signal import convolve2d
 
-from dtpf.core.ops.filters import _convolved, box_mean, filter_windows
+from dtpf.core.ops.filters import _convolved, box_mean, filter_windows, smoothed
 
 
 def images(height, width, batch=2):
@@ -28,9 +29,8 @@ def test_equals_scipy(size, step):
 @pytest.mark.parametrize("step", [1, 2])
 def test_both_ways_give_the_same(step):
     image = images(14, 23)
-    torch.testing.assert_close(
-        filter_windows(image, WINDOW, step), _convolved(image, WINDOW, step), rtol=1e-12, atol=0
-    )
+    convolved = _convolved(image[:, None], WINDOW, step)[:, 0]
+    torch.testing.assert_close(filter_windows(image, WINDOW, step), convolved, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
@@ -38,6 +38,36 @@ def test_both_ways_give_the_same(step):
 def test_gradients(size, step):
     image = images(*size).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: filter_windows(x, WINDOW, step), image)
+
+
+@pytest.mark.parametrize(("padding", "boundary"), [("constant", "fill"), ("circular", "wrap")])
+@pytest.mark.parametrize("size", [(3, 3), (12, 17), (20, 9)])
+def test_smoothed_equals_scipy_and_keeps_the_size(size, padding, boundary):
+    image = images(*size)
+    kernel = torch.outer(WINDOW, WINDOW).flip(0, 1).numpy()
+    found = smoothed(image[:, None], WINDOW, padding)
+    assert found.shape == (2, 1, *size)
+    for image_HW, found_HW in zip(image, found[:, 0], strict=True):
+        expected = torch.from_numpy(convolve2d(image_HW.numpy(), kernel, "same", boundary))
+        torch.testing.assert_close(found_HW, expected, rtol=1e-12, atol=0)
+
+
+def test_smoothed_reflects_unless_told_otherwise():
+    image = images(7, 9)[:, None]
+    kernel = torch.outer(WINDOW, WINDOW).flip(0, 1).numpy()
+    padded = np.pad(image[0, 0].numpy(), 2, mode="reflect")
+    expected = torch.from_numpy(convolve2d(padded, kernel, "valid"))
+    torch.testing.assert_close(smoothed(image, WINDOW)[0, 0], expected, rtol=1e-12, atol=0)
+
+
+def test_gradients_of_smoothed():
+    image = images(5, 6)[:, None].requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: smoothed(x, WINDOW), image)
+
+
+def test_smoothed_refuses_an_image_smaller_than_its_reflection():
+    with pytest.raises(RuntimeError, match="size"):
+        smoothed(images(2, 9)[:, None], WINDOW)
 
 
 @pytest.mark.parametrize(

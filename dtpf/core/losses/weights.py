@@ -54,73 +54,57 @@ class LossConfig(Config):
     scale: TermWeights = TermWeights()
 
 
+def _only(**weights: float) -> TermWeights:
+    """Return these weights, and none for any other term."""
+    return TermWeights(**dict.fromkeys(TermWeights.model_fields, 0.0) | weights)
+
+
 def _weights(
     intensity: float, consistency: float, gradient: float, ssim: float = 2.0
 ) -> TermWeights:
-    return TermWeights(
+    return _only(
         intensity=intensity,
         consistency=consistency,
         gradient=gradient,
         ssim=ssim,
         ssim_infrared=ssim,
         color=12.0,
-        information=0.0,
-        edges=0.0,
-        artefacts=0.0,
-        frequency=0.0,
-        sharpness=0.0,
-        alternation=0.0,
-        grain=0.0,
     )
 
 
 PAPER = _weights(24, 0, 48, ssim=40)
 RELEASED = _weights(24, 40, 48)
-TRANSFER = TermWeights(
+TRANSFER = _only(
     intensity=12.0,
-    consistency=0.0,
-    gradient=0.0,
     ssim=6.0,
     ssim_infrared=6.0,
     color=24.0,
     information=12.0,
     edges=48.0,
     artefacts=72.0,
-    frequency=0.0,
-    sharpness=0.0,
-    alternation=0.0,
-    grain=0.0,
 )
 # Artefacts and sharpness pull against each other; both are heavy, so that what is sharpened is what
 # may be: edges of one source where the other is flat.
-SHARP = TermWeights(
+SHARP = _only(
     intensity=10.0,
-    consistency=0.0,
     gradient=10.0,
     ssim=2.0,
     ssim_infrared=2.0,
-    color=0.0,
     information=0.6,
     edges=4.0,
     artefacts=60.0,
     frequency=6.0,
-    sharpness=0.0,
-    alternation=0.0,
-    grain=0.0,
 )
 # Sharpness up to its bound comes first; how it is to be had, all others say. Only where VIF weighs
 # as much as that does contrast stay.
-CRISP = TermWeights(
+CRISP = _only(
     intensity=15.0,
-    consistency=0.0,
     gradient=15.0,
     ssim=4.0,
     ssim_infrared=4.0,
-    color=0.0,
     information=20.0,
     edges=45.0,
     artefacts=180.0,
-    frequency=0.0,
     sharpness=50.0,
     alternation=30.0,
     grain=80.0,

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtpf.core.models.layers import Conv
+from dtpf.core.ops.filters import smoothed
 from dtpf.core.ops.pyramid import Bands, coarser, collapse, laplacian_bands
 from dtpf.core.ops.sobel import sobel
 from dtpf.core.ops.ssim import gaussian_window
@@ -96,21 +97,15 @@ def edge_advantage(visible_B1HW: Tensor, infrared_B1HW: Tensor) -> Tensor:
 
 def _finest_half(detail_B1HW: Tensor) -> Tensor:
     """Return what (1, 2, 1) / 4 along rows and columns smooths away, (B, 1, H, W)."""
-    kernel = detail_B1HW.new_tensor(_SMOOTH)
-    smooth = F.pad(detail_B1HW, (1,) * 4, mode="replicate")
-    column = kernel.view(1, 1, -1, 1)
-    smooth = F.conv2d(F.conv2d(smooth, column), column.transpose(2, 3))
-    return detail_B1HW - smooth
+    return detail_B1HW - smoothed(detail_B1HW, detail_B1HW.new_tensor(_SMOOTH), "replicate")
 
 
 def _energy(image_B1HW: Tensor) -> Tensor:
     across, down = sobel(image_B1HW, "reflect")
-    padded = F.pad(across.square() + down.square(), (_RADIUS,) * 4, mode="reflect")
     window = gaussian_window(
         2 * _RADIUS + 1, _SIGMA, dtype=image_B1HW.dtype, device=image_B1HW.device
     )
-    column = window.view(1, 1, -1, 1)
-    return F.conv2d(F.conv2d(padded, column), column.mT) + _NO_EDGE
+    return smoothed(across.square() + down.square(), window) + _NO_EDGE
 
 
 def _planes(head: nn.Module, feature_BHWC: Tensor) -> Tensor:

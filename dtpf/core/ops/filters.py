@@ -26,9 +26,24 @@ def filter_windows(image_BHW: Tensor, window_K: Tensor, step: int = 1) -> Tensor
         (B, (H - K) // S + 1, (W - K) // S + 1).
     """
     if image_BHW.device.type != "cpu":
-        return _convolved(image_BHW, window_K, step)
+        return _convolved(image_BHW[:, None], window_K, step)[:, 0]
     filtered: Tensor = _ShiftedSums.apply(image_BHW, window_K, step)
     return filtered
+
+
+def smoothed(image_B1HW: Tensor, window_K: Tensor, padding: str = "reflect") -> Tensor:
+    """Filter rows and columns around each pixel by convolutions, which export and compile.
+
+    Args:
+        image_B1HW: floats, at least K // 2 + 1 pixels a side.
+        window_K: weights of one axis, used for both; an odd number.
+        padding: how the image goes on beyond its edges, as in `torch.nn.functional.pad`.
+
+    Returns:
+        (B, 1, H, W).
+    """
+    padded = F.pad(image_B1HW, (window_K.numel() // 2,) * 4, mode=padding)
+    return _convolved(padded, window_K, 1)
 
 
 def box_mean(planes: Tensor, rows: int, columns: int) -> Tensor:
@@ -107,6 +122,6 @@ def _down(image_BHW: Tensor, weights: list[float], step: int) -> Tensor:
     return total
 
 
-def _convolved(image_BHW: Tensor, window_K: Tensor, step: int) -> Tensor:
-    planes = F.conv2d(image_BHW[:, None], window_K.view(1, 1, -1, 1), stride=(step, 1))
-    return F.conv2d(planes, window_K.view(1, 1, 1, -1), stride=(1, step))[:, 0]
+def _convolved(image_B1HW: Tensor, window_K: Tensor, step: int) -> Tensor:
+    planes = F.conv2d(image_B1HW, window_K.view(1, 1, -1, 1), stride=(step, 1))
+    return F.conv2d(planes, window_K.view(1, 1, 1, -1), stride=(1, step))

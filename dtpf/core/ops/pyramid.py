@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dtpf.core.ops.color import luminance, recolour
+from dtpf.core.ops.filters import smoothed
 
 _LEVELS = 4
 
@@ -61,9 +62,7 @@ def collapse(bands: Bands) -> Tensor:
 
 def coarser(image_B1HW: Tensor) -> Tensor:
     """Return the image smoothed and halved, (B, 1, ceil(H / 2), ceil(W / 2))."""
-    column = image_B1HW.new_tensor(_BINOMIAL).view(1, 1, 5, 1)
-    padded = F.pad(image_B1HW, (2, 2, 2, 2), mode="reflect")
-    return F.conv2d(F.conv2d(padded, column), column.mT)[..., ::2, ::2]
+    return smoothed(image_B1HW, image_B1HW.new_tensor(_BINOMIAL))[..., ::2, ::2]
 
 
 def _enlarge(image_B1HW: Tensor, like_B1HW: Tensor) -> Tensor:
