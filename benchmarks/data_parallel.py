@@ -114,7 +114,8 @@ def batches(config: TrainConfig, group: Group) -> Iterator[tuple[TrainBatch, flo
     weights = {name: torch.full((size,), value) for name, value in row.items()}
     names = tuple(str(number) for number in range(size))
     while True:
-        yield TrainBatch(names, seen, heat, seen, heat, torch.zeros(size, 1), weights), 0.0
+        dull, text = torch.zeros(size, dtype=torch.bool), torch.zeros(size, 1)
+        yield TrainBatch(names, seen, heat, seen, heat, dull, text, weights), 0.0
 
 
 if __name__ == "__main__":

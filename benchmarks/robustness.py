@@ -27,7 +27,7 @@ from dtpf.evaluation.methods import Method
 from dtpf.evaluation.session import EvaluationSpec, Session
 
 TRIVIAL = ["max", "laplacian"]
-METHODS = ["roadscene_2m", "roadscene_1m", "roadscene_crisp", *TRIVIAL]
+METHODS = ["roadscene_2m", "roadscene_1m", *TRIVIAL]
 EVERY = [(modality, kind) for modality, kinds in DEGRADATIONS.items() for kind in kinds]
 
 Scores = dict[str, dict[str, float]]  # of each method, its mean in each metric

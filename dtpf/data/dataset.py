@@ -23,10 +23,9 @@ from dtpf.core.storage.uri import read_bytes
 from dtpf.data.cache import ByteCache
 from dtpf.data.degrade import apply, draw_degradations
 from dtpf.data.images import decode_infrared, decode_visible
+from dtpf.data.variety import Change, vary
 
 CACHE_BYTES = 2 * 2**30
-
-_DIMMEST = 0.1
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,17 @@ class LoadedImages:
 
 @dataclass(frozen=True)
 class CropBatch:
-    """Crops of one side: (B, 3, S, S) visible and (B, 1, S, S) infrared, float32 in [0, 1]."""
+    """Crops of one side: (B, 3, S, S) visible and (B, 1, S, S) infrared, float32 in [0, 1].
+
+    `dull` (B,), bool, says which were dimmed or softened.
+    """
 
     pair_ids: tuple[str, ...]
     visible: Tensor
     infrared: Tensor
     visible_guide: Tensor
     infrared_guide: Tensor
+    dull: Tensor
 
 
 class PairDataset:
@@ -141,15 +144,19 @@ def training_crops(
     shrunk: float = 0.0,
     degraded: float = 0.0,
     dimmed: float = 0.0,
+    softened: float = 0.0,
+    grainy: float = 0.0,
     degradations: Sequence[str] = EVERY_DEGRADATION,
 ) -> CropBatch:
     """Return the crops at these positions: `side` pixels square, flipped and turned at random.
 
     An image that is smaller than the crop is extended by reflection. A share of `shrunk` of the
     crops is cut from the image shrunk (mean over areas) until its shorter side is `side`. A share
-    of `degraded` gets one to three of `degradations`; guides stay clean. A share of `dimmed` is a
-    scene with less light or heat: images and guides alike, down to a tenth.
+    of `degraded` gets one to three of `degradations`; guides stay clean. Shares of `dimmed`,
+    `softened` and `grainy` show other light or another camera, images and guides alike
+    (`dtpf.data.variety`).
     """
+    shares: dict[Change, float] = {"dimmed": dimmed, "softened": softened, "grainy": grainy}
     pair_ids, crops = [], []
     for position in positions:
         images = dataset[draw(position, len(dataset), seed)]
@@ -159,11 +166,11 @@ def training_crops(
             tensors = [_shrink(tensor, side) for tensor in tensors]
         crop = _cut(tensors, side, rng)
         changes = np.random.default_rng((seed, position, 2))  # the same cut with and without them
-        if changes.random() < dimmed:
-            crop = _dim(crop, changes)
+        crop, done = vary(crop, shares, changes)
         if changes.random() < degraded:
             crop = [*_degrade(crop, tensors[0].shape[2], changes, degradations), *crop[2:]]
-        crops.append(_turn(crop, rng))
+        dull = torch.tensor(bool(done & {"dimmed", "softened"}))
+        crops.append((*_turn(crop, rng), dull))
         pair_ids.append(images.pair_id)
     return CropBatch(tuple(pair_ids), *(torch.stack(column) for column in zip(*crops, strict=True)))
 
@@ -182,11 +189,6 @@ def _cut(images: Sequence[Tensor], side: int, rng: np.random.Generator) -> list[
     top = int(rng.integers(height - side + 1))
     left = int(rng.integers(width - side + 1))
     return [image[:, top : top + side, left : left + side] for image in padded]
-
-
-def _dim(images: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
-    seen, heat = (float(rng.uniform(_DIMMEST, 1.0)) for _ in range(2))
-    return [image * factor for image, factor in zip(images, (seen, heat, seen, heat), strict=True)]
 
 
 def _degrade(

@@ -32,8 +32,12 @@ class TrainConfig(Config):
             ones as guides. For networks without text: captions do not know of them.
         degradations: those that are drawn from, such as `infrared/noise`; every known one unless
             set.
-        dimmed: share of the crops whose images and guides are both darkened, each by a factor of
-            its own: night scenes, which are to stay what they are.
+        dimmed: share of the crops whose images and guides are both darkened, each in its own way:
+            night scenes, which are to stay what they are.
+        softened: share of the crops whose images and guides are both blurred: softer cameras. What
+            was softened or dimmed counts as sharp enough (`TermWeights.sharpness`) where it is as
+            sharp as its sources: there the finest detail is grain as much as edges.
+        grainy: share of the crops whose images and guides have the same grain.
         learning_rate: peak of the schedule (linear warm-up, then cosine to zero).
         warmup: steps of the warm-up.
         weight_decay: of AdamW.
@@ -62,6 +66,8 @@ class TrainConfig(Config):
     degraded: float = Field(default=0.0, ge=0.0, le=1.0)
     degradations: tuple[str, ...] = Field(default=EVERY_DEGRADATION, min_length=1)
     dimmed: float = Field(default=0.0, ge=0.0, le=1.0)
+    softened: float = Field(default=0.0, ge=0.0, le=1.0)
+    grainy: float = Field(default=0.0, ge=0.0, le=1.0)
     learning_rate: float = Field(default=1e-4, gt=0)
     warmup: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
@@ -97,6 +103,8 @@ class TrainConfig(Config):
             "shrunk": self.shrunk,
             "degraded": self.degraded,
             "dimmed": self.dimmed,
+            "softened": self.softened,
+            "grainy": self.grainy,
             "degradations": self.degradations,
         }
 

@@ -59,6 +59,7 @@ class TrainingFeed:
             infrared_B1HW=crops.infrared,
             visible_guide_B3HW=crops.visible_guide,
             infrared_guide_B1HW=crops.infrared_guide,
+            dull_B=crops.dull,
             text_BD=torch.from_numpy(text),
             weights=_stack([self._weights[pair_id] for pair_id in crops.pair_ids]),
             teacher_outputs=self._teacher_outputs(positions),

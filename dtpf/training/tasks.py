@@ -35,6 +35,7 @@ class TrainBatch:
     """Crops of one step on one worker, with the loss weights that each pair's text asks for.
 
     Images are float32 in [0, 1]; guides are the clean versions where known, else the inputs.
+    `dull_B`, bool, says whose sources are not to be sharpened.
     `teacher_outputs` is empty where the teacher runs with the student; else it has the teacher's
     fused image (B, 3, H, W) and the features of its decoder's levels 1 to 4, float16.
     """
@@ -44,6 +45,7 @@ class TrainBatch:
     infrared_B1HW: Tensor
     visible_guide_B3HW: Tensor
     infrared_guide_B1HW: Tensor
+    dull_B: Tensor
     text_BD: Tensor
     weights: Mapping[str, Tensor]
     teacher_outputs: tuple[Tensor, ...] = ()
@@ -68,6 +70,7 @@ class TrainBatch:
             change(self.infrared_B1HW),
             change(self.visible_guide_B3HW),
             change(self.infrared_guide_B1HW),
+            change(self.dull_B),
             change(self.text_BD),
             {name: change(value) for name, value in self.weights.items()},
             tuple(change(value) for value in self.teacher_outputs),
@@ -219,5 +222,5 @@ def run_teacher(
 
 
 def _terms(fused: Tensor, batch: TrainBatch, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    names = terms_with_weight(weights)
-    return fusion_terms(fused.float(), batch.visible_guide_B3HW, batch.infrared_guide_B1HW, names)
+    guides = batch.visible_guide_B3HW, batch.infrared_guide_B1HW
+    return fusion_terms(fused.float(), *guides, terms_with_weight(weights), batch.dull_B)

@@ -53,7 +53,7 @@ def by_hand(fused, visible, infrared):
         "edges": 1 - oracles.qabf(*(255 * x for x in (v, i, f)), interior=True),
         "artefacts": oracles.nabf(*(255 * x for x in (v, i, f)), ramp=0.1),
         "frequency": lost_sharpness(*map(averaged, (f, v, i)), most=1.25),
-        "sharpness": lost_sharpness(*(each[2:-2, 2:-2] for each in (f, v, i)), most=1.25),
+        "sharpness": lost_sharpness(*(each[2:-2, 2:-2] for each in (f, v, i)), most=1.35),
         "alternation": beyond(second(f), np.maximum(second(v), second(i))),
         "grain": rougher_where_flat(*map(grain, (f, v, i))),
     }
@@ -215,8 +215,20 @@ def test_more_contrast_is_sharp_and_costs_nothing_up_to_a_bound():
     sharp, alternation, _ = zip(
         *(texture_of(each, visible, infrared) for each in strengthened), strict=True
     )
-    assert sharp[0] > sharp[1] > sharp[2] == sharp[3] == pytest.approx(-np.log(1.25))
+    assert sharp[0] > sharp[1] > sharp[2] == sharp[3] == pytest.approx(-np.log(1.35))
     assert alternation[0] == alternation[1] == 0.0 < alternation[2] < alternation[3]
+
+
+def test_of_dull_sources_sharper_than_they_are_is_not_wanted():
+    visible, infrared = smooth_pair()
+    colours = [(0.5 + k * (visible - 0.5)).expand(-1, 3, -1, -1) for k in (0.8, 1.0, 1.2, 1.2)]
+    fused, seen = torch.cat(colours), visible.expand(4, 3, -1, -1)
+    heat = 0.1 * infrared.expand(4, -1, -1, -1)
+    dull = torch.tensor([True, True, True, False])
+    lost = fusion_terms(fused, seen, heat, ["sharpness"], dull)["sharpness"]
+    assert lost[0].item() == pytest.approx(np.log(1 / 0.8), abs=1e-3)
+    assert lost[1:3].tolist() == pytest.approx([0.0, 0.0], abs=1e-12)
+    assert lost[3].item() == pytest.approx(-np.log(1.2), abs=1e-3)
 
 
 def test_a_frame_of_black_and_white_is_not_sharp():

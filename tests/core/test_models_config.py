@@ -18,9 +18,9 @@ PARAMETERS = {
     "student_w24": 8_775_728,
     "student_w32": 14_912_656,
     "student_w48": 32_633_744,
-    "student_1m": 953_052,
-    "student_50k": 52_252,
-    "student_2m": 1_749_599,
+    "student_1m": 953_486,
+    "student_50k": 52_398,
+    "student_2m": 1_750_033,
     "teacher_tiny": 3_045_847,
     "student_tiny": 832_551,
 }

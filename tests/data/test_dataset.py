@@ -225,3 +225,4 @@ def test_dimmed_crops_are_darker_scenes_not_degraded_ones(tmp_path):
     some = training_crops(dataset, range(60), seed=0, side=48, dimmed=0.25)
     untouched = [torch.equal(a, b) for a, b in zip(some.visible, plain.visible, strict=True)]
     assert 0.5 < sum(untouched) / 60 < 0.95
+    assert torch.equal(some.dull, ~torch.tensor(untouched))

@@ -28,7 +28,8 @@ def batch_at(step: int, size: int = 4) -> TrainBatch:
     weights = {name: torch.full((size,), value) for name, value in row.items()}
     names = tuple(f"pair_{step}_{number}" for number in range(size))
     guides = seen.clone(), heat.clone()
-    return TrainBatch(names, seen, heat, *guides, torch.zeros(size, 8), weights)
+    dull = torch.zeros(size, dtype=torch.bool)
+    return TrainBatch(names, seen, heat, *guides, dull, torch.zeros(size, 8), weights)
 
 
 def feed(first: int) -> Iterator[tuple[TrainBatch, float]]:

@@ -49,13 +49,14 @@ _RAMP = 0.1  # an edge stronger than both sources' by a tenth of them counts in 
 
 
 class _Images(NamedTuple):
-    """What the terms look at: luminances (B, 1, H, W), and colours (B, 3, H, W)."""
+    """What the terms look at: luminances (B, 1, H, W), colours (B, 3, H, W), and dull (B,)."""
 
     fused: Tensor
     visible: Tensor
     infrared: Tensor
     fused_rgb: Tensor
     visible_rgb: Tensor
+    dull: Tensor
 
     def gray_levels(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the luminances as the metrics take them: (B, H, W) in [0, 255]."""
@@ -68,6 +69,7 @@ def fusion_terms(
     visible_B3HW: Tensor,
     infrared_B1HW: Tensor,
     names: Collection[str] = tuple(WEIGHT_OF),
+    dull_B: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the unweighted terms, each (B,); zero is their goal.
 
@@ -77,15 +79,17 @@ def fusion_terms(
             clean version where one is known.
         infrared_B1HW: the same for the infrared image, in [0, 1].
         names: the terms to compute, keys of `WEIGHT_OF`.
+        dull_B: samples whose sources are soft or dim, bool: `sharpness` asks for no more there than
+            the sources have. None of them unless given.
 
     Raises:
         ValueError: shapes disagree, or a side is shorter than the 11 pixels of SSIM or the 41 of
             VIF.
     """
     _check(fused_B3HW, visible_B3HW, infrared_B1HW)
-    images = _Images(
-        luminance(fused_B3HW), luminance(visible_B3HW), infrared_B1HW, fused_B3HW, visible_B3HW
-    )
+    luminances = luminance(fused_B3HW), luminance(visible_B3HW), infrared_B1HW
+    dull = fused_B3HW.new_zeros(len(fused_B3HW), dtype=torch.bool) if dull_B is None else dull_B
+    images = _Images(*luminances, fused_B3HW, visible_B3HW, dull)
     return {name: _TERMS[name](images) for name in WEIGHT_OF if name in names}
 
 
@@ -171,7 +175,7 @@ def frequency_loss(fused: Tensor, visible: Tensor, infrared: Tensor) -> Tensor:
     of flat scenes, where nothing else holds it back.
     """
     averaged = (F.avg_pool2d(image, 2, stride=1) for image in (fused, visible, infrared))
-    return lost_frequency(*averaged, most=_SHARPEST)
+    return lost_frequency(*averaged, most=fused.new_tensor(_SHARPEST))
 
 
 def _mean_distance(first: Tensor, second: Tensor) -> Tensor:
@@ -199,7 +203,7 @@ _TERMS: dict[str, Callable[[_Images], Tensor]] = {
     "edges": lambda x: edge_loss(*x.gray_levels()),
     "artefacts": lambda x: artefact_loss(*x.gray_levels()),
     "frequency": lambda x: frequency_loss(*x.gray_levels()),
-    "sharpness": lambda x: sharpness_loss(*x.gray_levels()),
+    "sharpness": lambda x: sharpness_loss(*x.gray_levels(), x.dull),
     "alternation": lambda x: alternation_loss(*x.gray_levels()),
     "grain": lambda x: grain_loss(*x.gray_levels()),
 }

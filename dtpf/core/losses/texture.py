@@ -6,8 +6,6 @@ which are largest where pixels alternate, and by the grain of flat regions.
 Legend: B = batch, H, W = height and width; images are luminances in [0, 255].
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +13,7 @@ from torch import Tensor
 from dtpf.core.metrics.gradient import spatial_frequency_squared
 
 _FLAT = 0.01  # squared SF, gray levels, that counts as none: there a logarithm has no value
-_CRISPEST = 1.25  # times the sharper source: no reward beyond
+_CRISPEST = 1.35  # times the sharper source: no reward beyond
 _ALTERNATING = 1.3  # times the source with larger second differences: no punishment below
 _UNSEEN = 1.0  # gray levels of second differences that nobody sees
 _SMOOTH = 4.0  # gray levels of second differences beside which a ratio says something
@@ -25,21 +23,26 @@ _FLAT_SHARE = 0.3  # of an image's windows count as flat
 _STILL = 1.0  # gray levels of grain beside which a ratio says something
 
 
-def sharpness_loss(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor:
-    """Log of the sharper source's SF over the result's, at least -log(1.25); returns (B,).
+def sharpness_loss(
+    fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor, dull_B: Tensor
+) -> Tensor:
+    """Log of the sharper source's SF over the result's, at least -log(1.35); returns (B,).
 
+    Where the sources are dull, (B,) bool, at least 0: the finest detail of soft and dim images is
+    grain as much as edges, and a network that has seen none of them sharpens it all.
     The frame of two pixels does not count: edges there count for nothing, so that a network would
     draw a line of black and white pixels around the picture.
     """
     images = (image[:, 2:-2, 2:-2] for image in (fused_BHW, visible_BHW, infrared_BHW))
-    return lost_frequency(*images, most=_CRISPEST)
+    most = fused_BHW.new_tensor([_CRISPEST, 1.0])[dull_B.long()]
+    return lost_frequency(*images, most=most)
 
 
-def lost_frequency(fused: Tensor, visible: Tensor, infrared: Tensor, *, most: float) -> Tensor:
+def lost_frequency(fused: Tensor, visible: Tensor, infrared: Tensor, *, most: Tensor) -> Tensor:
     """Return the log of the sharper source's SF over the result's, (B,), at least -log(most)."""
     squared = [spatial_frequency_squared(image) + _FLAT for image in (fused, visible, infrared)]
     lost = 0.5 * (torch.maximum(squared[1], squared[2]) / squared[0]).log()
-    return lost.clamp(min=-math.log(most))
+    return torch.maximum(lost, -most.log())
 
 
 def alternation_loss(fused_BHW: Tensor, visible_BHW: Tensor, infrared_BHW: Tensor) -> Tensor:

@@ -95,19 +95,19 @@ SHARP = _only(
     artefacts=60.0,
     frequency=6.0,
 )
-# Sharpness up to its bound comes first; how it is to be had, all others say. Only where VIF weighs
-# as much as that does contrast stay.
+# Sharpness up to its bound comes first; how it is to be had, all others say. VIF rewards contrast,
+# SSIM likeness: each keeps the other from going too far. Intensity keeps skies bright by day.
 CRISP = _only(
-    intensity=15.0,
+    intensity=30.0,
     gradient=15.0,
-    ssim=4.0,
-    ssim_infrared=4.0,
-    information=20.0,
-    edges=45.0,
-    artefacts=180.0,
-    sharpness=50.0,
-    alternation=30.0,
-    grain=80.0,
+    ssim=45.0,
+    ssim_infrared=45.0,
+    information=15.0,
+    edges=80.0,
+    artefacts=190.0,
+    sharpness=80.0,
+    alternation=40.0,
+    grain=100.0,
 )
 
 _FIXED: Mapping[str, TermWeights] = {

@@ -134,6 +134,7 @@ _CONVOLUTIONS = ModelConfig(
     text=False,
     fusion="concat",
     start="bands",
+    fine=True,
 )
 
 # The paper counts 40.3M parameters for the teacher and 4.10M for the student. It leaves open where
