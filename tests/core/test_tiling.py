@@ -122,9 +122,12 @@ def test_a_network_of_convolutions_shows_no_tiles(name, passes):
 
     tiled = fuse_tiled(convolutions, visible, infrared, 192**2, call)
     assert len(set(calls)) == passes
-    difference = np.abs(tiled - convolutions.fuse(visible, infrared))
-    assert difference.mean() < 0.3 / 255
-    assert difference.max() < 6 / 255
+    difference = tiled - convolutions.fuse(visible, infrared)
+    assert np.abs(difference).mean() < 0.3 / 255
+    # Where both sources are as strong it may decide a little otherwise, but nowhere suddenly.
+    assert np.abs(difference).max() < 10 / 255
+    for axis in (0, 1):
+        assert np.abs(np.diff(difference, axis=axis)).max() < 1.5 / 255
 
 
 class Alone:
