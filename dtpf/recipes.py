@@ -52,7 +52,8 @@ def student_1m_cpu() -> PipelineConfig:
 
     Both are without text and of one size. The teacher learns from the metrics (`crisp`) what to
     make of clean pairs, on cut-outs and on whole scenes shrunk to their size, some darkened, softer
-    or noisier: what is right for the cameras of the training pairs is too sharp for others. The
+    or noisier: what is right for the cameras of the training pairs is too sharp for others, and in
+    the dark it is edges and the brighter source that are lost first, while VIF comes by itself. The
     student learns to make the same of degraded ones: metrics say little there, what the teacher
     made of the clean pair says it all.
     """
@@ -74,10 +75,13 @@ def student_1m_cpu() -> PipelineConfig:
     degraded = train.model_copy(update={"steps": 1200, "degraded": 0.6})
     model = PRESETS["student_1m"]
     distill = DistillLossConfig(feature=0.0, result=150.0, teacher_sees="guides")
+    dull = TermWeights(
+        intensity=8.0, gradient=8.0, ssim=1.75, ssim_infrared=1.75, information=0.15, edges=3.5
+    )
     return small.model_copy(
         update={
             "run": "student_1m",
-            "loss": LossConfig(preset="crisp"),
+            "loss": LossConfig(preset="crisp", dull=dull),
             "teacher": TeacherConfig(model=model, train=train),
             "student": StudentConfig(model=model, train=degraded, distill=distill),
         }

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dtpf.core.errors import UserError
-from dtpf.core.losses import LossConfig, TermWeights, weights_for
+from dtpf.core.losses import LossConfig, TermWeights, weights_for, weights_of_dull
 from dtpf.core.records import TEXT_DIM, Pair
 from dtpf.data.dataset import PairDataset, training_crops
 from dtpf.data.texts import Texts
@@ -44,6 +44,7 @@ class TrainingFeed:
         self._dataset = dataset
         self._texts = texts
         self._teacher_outputs = teacher_outputs
+        self._dull_factors = loss.dull
         self._weights = {
             pair.pair_id: weights_for(texts[pair.pair_id][0].degradations, loss) for pair in pairs
         }
@@ -52,6 +53,7 @@ class TrainingFeed:
         """Return the crops of `step` that belong to worker `rank` of `world`."""
         positions = crop_positions(step, config)[rank::world]
         crops = training_crops(self._dataset, positions, **config.cutting)
+        weights = _stack([self._weights[pair_id] for pair_id in crops.pair_ids])
         text = np.stack([self._texts[pair_id][1] for pair_id in crops.pair_ids])
         return TrainBatch(
             pair_ids=crops.pair_ids,
@@ -61,7 +63,7 @@ class TrainingFeed:
             infrared_guide_B1HW=crops.infrared_guide,
             dull_B=crops.dull,
             text_BD=torch.from_numpy(text),
-            weights=_stack([self._weights[pair_id] for pair_id in crops.pair_ids]),
+            weights=weights_of_dull(weights, self._dull_factors, crops.dull),
             teacher_outputs=self._teacher_outputs(positions),
         )
 

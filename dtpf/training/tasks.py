@@ -24,6 +24,7 @@ from dtpf.core.losses import (
     terms_with_weight,
     weighted_total,
     weights_for,
+    weights_of_dull,
 )
 from dtpf.core.models import FusionNet, ModelConfig
 from dtpf.data.dataset import PairDataset
@@ -158,6 +159,7 @@ class DistillTask(Task):
         self.trainable = ProjectedStudent(self.network, shape.feature_widths)
         self.distill = distill
         self.base_weights = weights_for((), loss).as_dict()
+        self.dull_factors = loss.dull
         # In a tuple the teacher is no submodule: never wrapped, never saved, never set to train.
         self._frozen = (
             (teacher.eval().requires_grad_(False),) if isinstance(teacher, FusionNet) else ()
@@ -191,8 +193,9 @@ class DistillTask(Task):
         goal, *levels = self._teacher_outputs(batch)
         fused, features, projected = trainable(seen, heat, tuple(levels))
         fixed = {name: seen.new_tensor(value) for name, value in self.base_weights.items()}
-        terms = _terms(fused, batch, fixed)
-        base = weighted_total(terms, fixed)
+        weights = weights_of_dull(fixed, self.dull_factors, batch.dull_B)
+        terms = _terms(fused, batch, weights)
+        base = weighted_total(terms, weights)
         feature = feature_loss(features, projected, self.distill.distance)
         result = result_loss(fused.float(), goal.float())
         total = distillation_total(base, feature, result, self.distill)

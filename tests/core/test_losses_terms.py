@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
-from dtpf.core.losses import fusion_terms, terms_with_weight, weighted_total
+from dtpf.core.losses import fusion_terms, terms_with_weight, weighted_total, weights_of_dull
 from dtpf.core.losses.terms import WEIGHT_OF
 from dtpf.core.losses.weights import TermWeights
 from tests.core import metric_oracles as oracles
@@ -265,6 +265,16 @@ def test_total_is_the_weighted_sum():
     # 0 * 1 + 1 * 10 + 2 * 100 + 3 * 2 + 4 * 20 + 5 * 3 + 6 * 0.5 + 7 * 5 + 8 * 0.25 + 9 * 2
     # + 10 * 4 + 11 * 0.5 + 12 * 8, and twice the sum of the weights
     assert total.tolist() == [510.5, 312.5]
+
+
+def test_weights_of_dull_samples_are_multiplied():
+    weights = {"ssim": torch.tensor(2.0), "edges": torch.tensor([4.0, 5.0, 0.0])}
+    dull = torch.tensor([True, False, True])
+    found = weights_of_dull(weights, TermWeights(edges=0.5), dull)
+    assert {name: weight.tolist() for name, weight in found.items()} == {
+        "ssim": [2.0, 2.0, 2.0],
+        "edges": [2.0, 5.0, 0.0],
+    }
 
 
 def test_only_what_is_asked_for_is_computed():

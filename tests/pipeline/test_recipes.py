@@ -62,6 +62,7 @@ def test_the_shipped_network_learns_what_is_sharp_and_where_it_is_too_much():
     assert config.teacher.model.fine
     assert config.teacher.train.softened > 0
     assert config.teacher.train.grainy > 0
+    assert config.loss.dull.edges > 1.0 > config.loss.dull.information
 
 
 def test_slices_know_no_other_cameras():

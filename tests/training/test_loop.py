@@ -1,20 +1,27 @@
 """The loop on a tiny network with batches made here: what no data, store or caption changes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 
 from dtpf.core.errors import UserError
-from dtpf.core.losses import LossConfig, weights_for
-from dtpf.core.models import ModelConfig
+from dtpf.core.losses import (
+    WEIGHT_OF,
+    DistillLossConfig,
+    LossConfig,
+    TermWeights,
+    weights_for,
+)
+from dtpf.core.models import FusionNet, ModelConfig
 from dtpf.core.storage.store import Store
 from dtpf.training.checkpoints import Checkpoints
 from dtpf.training.config import TrainConfig
 from dtpf.training.health import ailment, memory_errors
 from dtpf.training.loop import FitResult, Hooks, StepReport, fit
 from dtpf.training.state import new_state
-from dtpf.training.tasks import FusionTask, TrainBatch
+from dtpf.training.tasks import DistillTask, FusionTask, TrainBatch
 from tests.training.test_run import ALONE, Killed
 
 MODEL = ModelConfig(width=4, blocks=(1, 1, 1, 1), refinement=0, text=False)
@@ -60,6 +67,16 @@ def changed(**settings) -> TrainConfig:
 
 def curve(result: FitResult) -> list[float]:
     return [row["loss"] for row in result.history]
+
+
+def test_a_student_weighs_dull_crops_by_their_factors():
+    batch = replace(batch_at(0), dull_B=torch.tensor([True, False, False, True]))
+    loss = LossConfig(preset="paper", dull=TermWeights(color=0.0, ssim=3.0))
+    task = DistillTask(MODEL, FusionNet(MODEL), loss, DistillLossConfig())
+    _, terms = task(batch, task.trainable)
+    even = sum(terms[n] * task.base_weights[w] for n, w in WEIGHT_OF.items() if n in terms)
+    changed = 2.0 * 40.0 * terms["ssim_visible"] - 12.0 * terms["color"]
+    torch.testing.assert_close(terms["base"] - even, changed * batch.dull_B)
 
 
 @pytest.mark.parametrize("accumulate", [2, 3])

@@ -9,10 +9,14 @@ import torch
 
 from dtpf.core.bundle import load_bundle
 from dtpf.core.errors import UserError
-from dtpf.core.losses import LossConfig
+from dtpf.core.losses import LossConfig, TermWeights
 from dtpf.core.models import ModelConfig
+from dtpf.core.records import pairs_from_table
 from dtpf.core.storage.store import Store
+from dtpf.data.dataset import PairDataset
+from dtpf.data.texts import read_texts
 from dtpf.training.config import TrainSpec
+from dtpf.training.feed import TrainingFeed
 from dtpf.training.group import Group
 from dtpf.training.loop import StepReport
 from dtpf.training.run import run_training
@@ -92,22 +96,31 @@ def test_a_finished_run_trains_no_further(spec):
     assert again == first
 
 
-def test_two_workers_see_the_crops_of_one(captioned, spec):
-    from dtpf.core.records import pairs_from_table
-    from dtpf.data.dataset import PairDataset
-    from dtpf.data.texts import read_texts
-    from dtpf.training.feed import TrainingFeed
-
+def feed_of(spec: TrainSpec, loss: LossConfig | None = None) -> TrainingFeed:
     store = Store(spec.store)
     pairs = pairs_from_table(store.read_table(spec.pairs))
     texts = read_texts(store, spec.captions, spec.embeddings)
-    feed = TrainingFeed(pairs, PairDataset(pairs), texts, spec.loss)
+    return TrainingFeed(pairs, PairDataset(pairs), texts, loss or spec.loss)
+
+
+def test_two_workers_see_the_crops_of_one(spec):
+    feed = feed_of(spec)
     whole = feed.batch(3, spec.train)
     shares = [feed.batch(3, spec.train, rank, 3) for rank in range(3)]
     assert sorted(i for share in shares for i in share.pair_ids) == sorted(whole.pair_ids)
     for rank, share in enumerate(shares):
         assert torch.equal(share.visible_B3HW, whole.visible_B3HW[rank::3])
         assert torch.equal(share.weights["gradient"], whole.weights["gradient"][rank::3])
+
+
+def test_dimmed_crops_have_the_weights_of_dull_ones(spec):
+    config = spec.train.model_copy(update={"dimmed": 0.5, "batch": 16})
+    factors = LossConfig(dull=TermWeights(gradient=3.0))
+    plain, batch = (feed_of(spec, loss).batch(0, config) for loss in (None, factors))
+    assert 0 < batch.dull_B.sum() < 16
+    ratio = batch.weights["gradient"] / plain.weights["gradient"]
+    assert torch.equal(ratio, torch.where(batch.dull_B, 3.0, 1.0))
+    assert torch.equal(batch.weights["ssim"], plain.weights["ssim"])
 
 
 def test_an_exploding_loss_names_step_pairs_and_checkpoint(spec):

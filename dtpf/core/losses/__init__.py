@@ -14,6 +14,7 @@ from dtpf.core.losses.terms import (
     fusion_terms,
     terms_with_weight,
     weighted_total,
+    weights_of_dull,
 )
 from dtpf.core.losses.weights import LossConfig, TermWeights, medical_weights_for, weights_for
 
@@ -35,4 +36,5 @@ __all__ = [
     "tone_loss",
     "weighted_total",
     "weights_for",
+    "weights_of_dull",
 ]

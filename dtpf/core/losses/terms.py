@@ -21,6 +21,7 @@ from dtpf.core.losses.texture import (
     lost_frequency,
     sharpness_loss,
 )
+from dtpf.core.losses.weights import TermWeights
 from dtpf.core.metrics.edges import nabf, qabf
 from dtpf.core.metrics.fidelity import vif
 from dtpf.core.ops.color import luminance, rgb_to_ycbcr
@@ -96,6 +97,22 @@ def fusion_terms(
 def terms_with_weight(weights: Mapping[str, Tensor]) -> list[str]:
     """Return the terms whose weight, scalar or (B,), is not zero for the whole batch."""
     return [name for name, weight in WEIGHT_OF.items() if bool((weights[weight] != 0).any())]
+
+
+def weights_of_dull(
+    weights: Mapping[str, Tensor], factors: TermWeights, dull_B: Tensor
+) -> dict[str, Tensor]:
+    """Return the weights, each (B,), times their factors where a sample is dull.
+
+    Args:
+        weights: the fields of `TermWeights`, each (B,) or a scalar tensor.
+        factors: see `LossConfig.dull`.
+        dull_B: bool; which samples are dimmed or softened.
+    """
+    factor = factors.as_dict()
+    return {
+        name: torch.where(dull_B, weight * factor[name], weight) for name, weight in weights.items()
+    }
 
 
 def weighted_total(terms: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:

@@ -48,10 +48,13 @@ class LossConfig(Config):
             pictures sharper than both sources, as far as that looks natural.
         scale: a factor on each weight; 0 switches a term off. `scale.ssim_infrared` is delta_ir
             of equation (14).
+        dull: a further factor on each weight for crops that were dimmed or softened: what they lack
+            is not what bright and sharp ones lack.
     """
 
     preset: Literal["paper", "released", "transfer", "sharp", "crisp"] = "released"
     scale: TermWeights = TermWeights()
+    dull: TermWeights = TermWeights()
 
 
 def _only(**weights: float) -> TermWeights:
@@ -100,12 +103,12 @@ SHARP = _only(
 CRISP = _only(
     intensity=30.0,
     gradient=15.0,
-    ssim=45.0,
-    ssim_infrared=45.0,
+    ssim=70.0,
+    ssim_infrared=70.0,
     information=15.0,
-    edges=80.0,
-    artefacts=190.0,
-    sharpness=80.0,
+    edges=95.0,
+    artefacts=195.0,
+    sharpness=68.0,
     alternation=40.0,
     grain=100.0,
 )
