@@ -73,6 +73,9 @@ def as_int8(model: "ModelProto") -> "ModelProto":
     Weights are scaled per output channel, activations by their range in each call (dynamic
     quantisation). Convolutions and attention scores are computed in float32; what is not a
     quantised matrix is stored as `as_float16` does.
+
+    Weights are unsigned as activations are: a processor without VNNI adds products of signed and
+    unsigned bytes in pairs of 16 bits, which overflow.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -86,7 +89,7 @@ def as_int8(model: "ModelProto") -> "ModelProto":
             result,
             op_types_to_quantize=["MatMul"],
             per_channel=True,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8,
         )
         return as_float16(onnx.load(result))
 

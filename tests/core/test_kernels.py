@@ -222,7 +222,8 @@ def test_gradients_equal_double_precision(kind, shape):
     _, expected = gradients(copy.deepcopy(layer).double(), x.double(), change)
     for ours, goal in zip(found, expected, strict=True):
         assert ours.shape == goal.shape
-        scale = goal.abs().max().item()
+        # The temperature's one gradient is what is left of a sum of hundreds: not beside itself.
+        scale = max(goal.abs().max().item(), 2)
         torch.testing.assert_close(ours.double(), goal, rtol=0, atol=5e-6 * scale)
 
 
