@@ -47,6 +47,10 @@ class EvalConfig(Config):
         limit_steps: steps of their optimisation.
         panels: pairs shown with pictures in the report.
         worst: lowest-scoring pairs shown in the report.
+        sources: whether the report shows the sources beside the fused pictures; without them it can
+            be passed on where the data set cannot.
+        peers: path or URI of a CSV file with others' scores on the same pairs, which the report
+            lists beside ours (`dtpf.evaluation.peers`).
         resources: what it may use.
     """
 
@@ -62,6 +66,8 @@ class EvalConfig(Config):
     limit_steps: Annotated[int, Field(ge=1)] = 200
     panels: Annotated[int, Field(ge=0)] = 6
     worst: Annotated[int, Field(ge=0)] = 10
+    sources: bool = True
+    peers: str | None = None
     resources: EvalResources = EvalResources()
 
     def rules(self) -> Convention:

@@ -56,7 +56,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair: visible, infrared and each method's fused image, with the same inset."""
+    """One pair: the sources, if shown, and each method's fused image, with the same inset."""
 
     pair_id: str
     width: int
@@ -65,9 +65,11 @@ class Panel:
     pictures: tuple[Picture, ...]
 
 
-def make_panels(methods: Sequence[Method], pairs: Sequence[Pair], load: Load) -> list[Panel]:
+def make_panels(
+    methods: Sequence[Method], pairs: Sequence[Pair], load: Load, sources: bool = True
+) -> list[Panel]:
     """Fuse the given pairs once more and return their panels, methods in the given order."""
-    return [_panel(methods, load(pair)) for pair in pairs]
+    return [_panel(methods, load(pair), sources) for pair in pairs]
 
 
 def spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
@@ -114,9 +116,11 @@ def source_labels(pair: Pair) -> tuple[str, str]:
     return labels[0], labels[1]
 
 
-def _panel(methods: Sequence[Method], batch: Batch) -> Panel:
+def _panel(methods: Sequence[Method], batch: Batch, with_sources: bool) -> Panel:
     (pair,) = batch.pairs
-    images = dict(zip(source_labels(pair), (batch.visible, batch.infrared), strict=True))
+    images: dict[str, Tensor] = {}
+    if with_sources:
+        images |= zip(source_labels(pair), (batch.visible, batch.infrared), strict=True)
     fused = {method.name: method.fuse(batch) for method in methods}
     images |= fused
     sources = _array(batch.visible), _array(batch.infrared)

@@ -23,6 +23,7 @@ from dtpf.evaluation.config import EvalConfig
 from dtpf.evaluation.limit import is_limit
 from dtpf.evaluation.methods import Method
 from dtpf.evaluation.panels import Panel, make_panels, spread
+from dtpf.evaluation.peers import Peer
 from dtpf.evaluation.plots import Curve, curves, distribution
 from dtpf.evaluation.score import in_split
 from dtpf.evaluation.score_table import ScoreTable
@@ -47,6 +48,7 @@ class ReportData:
         run: what was run, in short: commit, data, captioner, text encoder, hardware.
         receipts: the same in full, by stage or by what it concerns.
         notes: sentences that a reader must know, such as which defaults stood in.
+        peers: methods that others scored on the same pairs.
     """
 
     title: str
@@ -62,6 +64,7 @@ class ReportData:
     run: Mapping[str, Any] = field(default_factory=dict)
     receipts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    peers: Sequence[Peer] = ()
 
 
 def collect_panels(
@@ -78,8 +81,8 @@ def collect_panels(
     worst = [by_id[pair_id] for pair_id in table.worst_pairs(subject, config.worst)]
     alone = [method for method in methods if method.name == subject]
     return (
-        make_panels(methods, spread(chosen, config.panels), load),
-        make_panels(alone, worst, load),
+        make_panels(methods, spread(chosen, config.panels), load, config.sources),
+        make_panels(alone, worst, load, config.sources),
     )
 
 
@@ -96,6 +99,7 @@ def render_report(data: ReportData) -> str:
         limits={method for method in table.methods if is_limit(method)},
         convention=table.convention,
         metrics=[find_metric(metric) for metric in table.metrics],
+        peers=[peer for peer in data.peers if peer.method not in table.methods],
         paper=paper_rows(data.dataset),
         citation=_paper_tables()["citation"],
         distributions={metric: Markup(distribution(table, metric)) for metric in table.metrics},

@@ -27,6 +27,7 @@ from dtpf.evaluation.folders import FolderMethod
 from dtpf.evaluation.limit import PixelLimit, is_limit
 from dtpf.evaluation.loading import load_pair
 from dtpf.evaluation.methods import BaselineMethod, Method, NetworkMethod
+from dtpf.evaluation.peers import Peer, read_peers
 from dtpf.evaluation.report import ReportData, collect_panels, render_report
 from dtpf.evaluation.running import bundle_curves, bundle_facts, run_facts
 from dtpf.evaluation.score import Progress, Scoring, evaluate, in_split
@@ -73,6 +74,7 @@ class Session:
         pairs: those of the split.
         methods: opened.
         bundles: the networks among them, by name.
+        peers: methods that others scored on the same pairs.
     """
 
     spec: EvaluationSpec
@@ -80,13 +82,14 @@ class Session:
     pairs: Sequence[Pair]
     methods: Sequence[Method]
     bundles: dict[str, Bundle] = field(default_factory=dict)
+    peers: Sequence[Peer] = ()
 
     @classmethod
     def prepare(cls, spec: EvaluationSpec) -> "Session":
         """Index the pairs and open every method.
 
         Raises:
-            UserError: no pairs, or a method that cannot be opened.
+            UserError: no pairs, or a method or the peers' scores that cannot be opened.
         """
         # Nothing is written: an index of two folders keeps no images of its own.
         index = build_index(spec.data, Store(spec.data.source), "")
@@ -94,7 +97,8 @@ class Session:
         others = [pair for pair in index.pairs if pair.split != spec.evaluation.split]
         bundles: dict[str, Bundle] = {}
         opened = [_open(method, pairs, others, bundles) for method in spec.methods]
-        return cls(spec, index, pairs, [*opened, *limits(spec.evaluation)], bundles)
+        peers = read_peers(spec.evaluation, [pair.pair_id for pair in pairs])
+        return cls(spec, index, pairs, [*opened, *limits(spec.evaluation)], bundles, peers)
 
     @property
     def remarks(self) -> Iterator[str]:
@@ -151,6 +155,7 @@ class Session:
                     **papers,
                 },
                 notes=list(self.remarks),
+                peers=self.peers,
             )
         )
 

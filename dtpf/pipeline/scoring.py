@@ -15,9 +15,11 @@ from dtpf.evaluation.compare import Comparison, compare, retention_in
 from dtpf.evaluation.files import NAMES, contents
 from dtpf.evaluation.loading import load_pair
 from dtpf.evaluation.methods import BaselineMethod, Method, NetworkMethod
+from dtpf.evaluation.peers import Peer, read_peers
 from dtpf.evaluation.plots import Curve
 from dtpf.evaluation.report import ReportData, collect_panels, render_report
 from dtpf.evaluation.running import LOSSES, curves_of, run_facts
+from dtpf.evaluation.score import in_split
 from dtpf.evaluation.score_table import ScoreTable
 from dtpf.evaluation.session import limits
 from dtpf.pipeline.stages import Context, Outcome
@@ -29,10 +31,13 @@ def evaluate(context: Context, place: StageKeys) -> Outcome:
     """Score all methods on the test split; write scores, tables and the HTML report."""
     plan, config = context.plan, context.plan.config.evaluation
     pairs, methods = context.pairs(), _methods(context)
+    peers = read_peers(config, [pair.pair_id for pair in in_split(pairs, config)])
     load = _loader(plan.config.data.infrared_scaling, _texts(context))
     table = context.engines.score(methods, pairs, load, config, context.console.counter("pair"))
     context.console.line("drawing the report")
-    return _write(context, place, table, lambda: _report(context, table, methods, pairs, load))
+    return _write(
+        context, place, table, lambda: _report(context, table, methods, pairs, load, peers)
+    )
 
 
 def _report(
@@ -41,6 +46,7 @@ def _report(
     methods: Sequence[Method],
     pairs: Sequence[Pair],
     load: Load,
+    peers: Sequence[Peer],
 ) -> str:
     plan, subject = context.plan, _subject(context)
     data, caption = plan.need("data"), plan.need("caption")
@@ -60,6 +66,7 @@ def _report(
             run=run_facts(table, plan.config.data.source, data.outputs["digest"], caption.notes),
             receipts=_receipts(context),
             notes=_notes(context),
+            peers=peers,
         )
     )
 

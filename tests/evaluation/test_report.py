@@ -15,6 +15,7 @@ from dtpf.evaluation.compare import compare, retention_in
 from dtpf.evaluation.config import EvalConfig
 from dtpf.evaluation.methods import BaselineMethod
 from dtpf.evaluation.panels import Inset, hottest_window, make_panels, spread
+from dtpf.evaluation.peers import Peer
 from dtpf.evaluation.plots import Curve, curves
 from dtpf.evaluation.report import (
     ReportData,
@@ -251,3 +252,22 @@ def test_bundled_loss_rows_become_curves_with_the_total_first():
     assert [curve.name for curve in found] == ["student/loss", "student/color"]
     assert found[0].values == [20.0, 9.0]
     assert curves_of("student", []) == []
+
+
+def test_without_sources_the_panels_are_of_fused_pictures_alone(table):
+    config = CONFIG.model_copy(update={"sources": False})
+    panels, worst = collect_panels(METHODS, PAIRS, load, table, METHODS[0].name, config)
+    assert {picture.label for panel in panels for picture in panel.pictures} == set(BASELINES)
+    assert {picture.label for panel in worst for picture in panel.pictures} == {METHODS[0].name}
+
+
+def test_peers_stand_in_the_table_but_for_those_scored_here(table):
+    peers = [
+        Peer("theirs", {table.metrics[0]: 1.2345}),
+        Peer(METHODS[0].name, {table.metrics[0]: 9.8765}),
+    ]
+    page = Page(render_report(ReportData("t", "d", table, METHODS[0].name, peers=peers)))
+    text = " ".join(page.text)
+    assert "theirs" in text
+    assert "1.234" in text or "1.235" in text
+    assert "9.87" not in text
