@@ -109,11 +109,7 @@ class Fuser:
         """Fuse pairs of one common size in one call of the network; see `fuse`."""
         for seen, heat in zip(visible, infrared, strict=True):
             _check_sizes(seen, heat)
-        seen_bchw = torch.from_numpy(np.stack(visible)).permute(0, 3, 1, 2)
-        heat_b1hw = torch.from_numpy(np.stack(infrared))[:, None]
-        fused_bchw = fuse_tensors(
-            self._model, seen_bchw.to(self._device), heat_b1hw.to(self._device)
-        )
+        fused_bchw = fuse_tensors(self._model, *self._stacked(visible, infrared))
         return list(fused_bchw.permute(0, 2, 3, 1).cpu().numpy())
 
     @property
@@ -128,22 +124,29 @@ class Fuser:
             return None
         estimate = ImageMoments()
         moments = ImageMoments(estimate)
-        work = self.fuse_batch if attends else self._judge_light
+        work = self.fuse_batch if attends else self._judge_whole
         return (
             _Pass(self.info, work, estimate.collecting),
             _Pass(self.info, work, moments.collecting),
             _Pass(self.info, self.fuse_batch, moments.applied),
         )
 
-    def _judge_light(
+    def _judge_whole(
         self, visible: Sequence[FloatImage], infrared: Sequence[FloatImage]
     ) -> list[FloatImage]:
-        """Look at the light of a pair, of which alone more is known where nothing attends."""
+        """Look at what a restoration asks of whole images; where nothing attends that is all."""
         assert self._model.restorer is not None
-        seen_bchw = torch.from_numpy(np.stack(visible)).permute(0, 3, 1, 2)
         with torch.inference_mode():
-            self._model.restorer.exposure.means(seen_bchw.to(self._device))
+            self._model.restorer.judge_whole(*self._stacked(visible, infrared))
         return list(visible)
+
+    def _stacked(
+        self, visible: Sequence[FloatImage], infrared: Sequence[FloatImage]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return pairs of one size as (B, 3, H, W) and (B, 1, H, W)."""
+        seen_bchw = torch.from_numpy(np.stack(visible)).permute(0, 3, 1, 2)
+        heat_b1hw = torch.from_numpy(np.stack(infrared))[:, None]
+        return seen_bchw.to(self._device), heat_b1hw.to(self._device)
 
 
 class _Pass:

@@ -186,11 +186,13 @@ class TrainSpec(Config):
 
     @model_validator(mode="after")
     def _crops_suit_the_loss(self) -> Self:
-        needs_vif = weights_for((), self.loss).information != 0
+        restores = self.method == "restoration"
+        needs_vif = restores or weights_for((), self.loss).information != 0
         if needs_vif and self.train.crop < VIF_MINIMUM_SIDE:
+            asks = "method=restoration" if restores else f"loss.preset={self.loss.preset}"
             raise ValueError(
-                f"train.crop is {self.train.crop}; VIF, a term of loss.preset={self.loss.preset}, "
-                f"needs {VIF_MINIMUM_SIDE} pixels"
+                f"train.crop is {self.train.crop}; VIF, a term of {asks}, needs "
+                f"{VIF_MINIMUM_SIDE} pixels"
             )
         return self
 

@@ -20,7 +20,7 @@ PARAMETERS = {
     "student_w48": 32_633_744,
     "student_1m": 953_486,
     "student_50k": 52_398,
-    "student_2m": 1_750_033,
+    "student_2m": 1_755_122,
     "teacher_tiny": 3_045_847,
     "student_tiny": 832_551,
 }

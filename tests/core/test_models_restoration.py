@@ -11,6 +11,8 @@ from scipy import ndimage, special
 from dtpf.core.models import FusionNet, ModelConfig, build, preset
 from dtpf.core.models.restoration import Restorer, stripes
 from dtpf.core.models.tone import Tone
+from dtpf.core.ops.color import luminance
+from dtpf.core.ops.filters import box_mean
 
 
 def restorer(dtype: torch.dtype = torch.float32) -> Restorer:
@@ -44,33 +46,37 @@ def pair(height: int = 24, width: int = 40, batch: int = 1, dtype: torch.dtype =
 def test_every_shape_is_kept(size):
     visible, infrared = pair(*size, batch=2)
     ours = restorer()
-    for seen, heat in (ours(visible, infrared)[:2], ours.clean(visible, infrared)):
+    for seen, heat in (ours(visible, infrared)[:2], ours.clean(visible, infrared)[:2]):
         for own, given in ((seen, visible), (heat, infrared)):
             assert own.shape == given.shape
             assert not torch.equal(own, given)
-    assert ours(visible, infrared).degraded.shape == (2, 2, size[0] // 8, size[1] // 8)
+    cells = size[0] // 8, size[1] // 8
+    assert ours(visible, infrared).degraded.shape == (2, 2, *cells)
+    assert ours(visible, infrared).trust.shape == (2, 1, *cells)
+    assert ours.clean(visible, infrared).trust.shape == infrared.shape
 
 
 @torch.no_grad()
 def test_a_new_network_changes_nothing():
     visible, infrared = pair()
     new = Restorer(4)
-    for seen, heat in (new(visible, infrared)[:2], new.clean(visible, infrared)):
+    for seen, heat in (new(visible, infrared)[:2], new.clean(visible, infrared)[:2]):
         assert torch.equal(seen, visible)
         assert torch.equal(heat, infrared)
+    assert not new.clean(visible, infrared).trust.any()
 
 
 @torch.no_grad()
 def test_what_is_judged_clean_stays_as_it_is():
     visible, infrared = pair()
     ours = judging(restorer(), -200.0, 200.0)
-    seen, heat = ours.clean(visible, infrared)
+    seen, heat, _ = ours.clean(visible, infrared)
     assert torch.equal(seen, visible)
     torch.testing.assert_close(heat, ours(visible, infrared).infrared.clamp(0, 1))
     # An even bet in training, where degraded images are common, says clean to users.
-    even, _ = judging(ours, 0.0, 0.0).clean(visible, infrared)
+    even = judging(ours, 0.0, 0.0).clean(visible, infrared).visible
     assert (even - visible).abs().max() < 0.13 * (ours(visible, infrared)[0] - visible).abs().max()
-    half, _ = judging(ours, 2.0, 2.0).clean(visible, infrared)
+    half = judging(ours, 2.0, 2.0).clean(visible, infrared).visible
     full = ours(visible, infrared).visible
     torch.testing.assert_close(half, (0.5 * (visible + full)).clamp(0, 1))
 
@@ -99,10 +105,19 @@ def test_judgements_against_loops():
         strengths += [np.mean(change[block] ** 2) for change in changes[0].numpy()]
         features = gelu(layer(judge.features, deepest[0, row, column].numpy()))
         cells[row, column] = [*(np.log(np.add(strengths, 1e-7)) / 2 + 4), *features]
-    found = judge(planes, changes, deepest)[0].numpy()
+    seen, means = judge.look(planes, changes, deepest)
+    np.testing.assert_allclose(seen[0], cells, rtol=1e-6)
+    found = judge(means)[0].numpy()
+    trusting = restorer(torch.float64).trust
+    torch.nn.init.normal_(trusting.out.weight, std=0.3)
+    trust = trusting(seen, means, judge(means))[0, 0].numpy()
     for row, column in ((0, 0), (9, 11), (4, 3)):
-        around = cells[max(0, row - 8) : row + 9, max(0, column - 8) : column + 9]
-        hidden = gelu(layer(judge.hidden, around.mean(axis=(0, 1))))
+        around = cells[max(0, row - 8) : row + 9, max(0, column - 8) : column + 9].mean(axis=(0, 1))
+        judged = special.expit(found[:, row, column])
+        known = gelu(layer(trusting.hidden, np.concatenate((cells[row, column], around, judged))))
+        expected = 4 * np.tanh(layer(trusting.out, known))
+        np.testing.assert_allclose(trust[row, column], expected[0], rtol=1e-6)
+        hidden = gelu(layer(judge.hidden, around))
         np.testing.assert_allclose(found[:, row, column], layer(judge.out, hidden), rtol=1e-6)
 
 
@@ -130,6 +145,24 @@ def test_judgements_do_not_teach_what_to_change():
     assert ours.out.weight.grad is None
     assert ours.judge.out.weight.grad.abs().sum() > 0
     assert ours.embed.weight.grad.abs().sum() > 0
+
+
+def test_trust_counts_as_far_as_either_image_is_judged_degraded():
+    ours, (visible, infrared) = restorer(), pair()
+    with torch.no_grad():
+        ours.trust.out.bias.fill_(0.5)
+    full = 4 * np.tanh(0.5)
+    for logits, share in (((-200.0, -200.0), 0.0), ((200.0, -200.0), 1.0), ((2.0, 2.0), 0.75)):
+        trust = judging(ours, *logits).clean(visible, infrared).trust
+        torch.testing.assert_close(trust, torch.full_like(trust, share * full))
+
+
+def test_trust_teaches_neither_what_is_degraded_nor_what_to_change():
+    ours, (visible, infrared) = restorer(), pair()
+    torch.nn.init.normal_(ours.trust.out.weight)
+    ours(visible, infrared).trust.sum().backward()
+    taught = {name for name, weight in ours.named_parameters() if weight.grad is not None}
+    assert taught == {f"trust.{name}" for name, _ in ours.trust.named_parameters()}
 
 
 @torch.no_grad()
@@ -215,7 +248,8 @@ def test_gradients():
     new = Restorer(4).double()  # changes nothing, and judges by texture and features alone
     judged = lambda *own: new._restored(*own).degraded  # noqa: E731
     assert torch.autograd.gradcheck(judged, images, fast_mode=True)
-    torch.nn.init.normal_(ours.tone.out.weight)  # else its hidden layer has no say
+    for part in (ours.tone, ours.trust):
+        torch.nn.init.normal_(part.out.weight)  # else its hidden layer has no say
     sum(part.sum() for part in ours(*images)).backward()
     assert all(weight.grad.abs().sum() > 0 for weight in ours.parameters())
 
@@ -228,9 +262,24 @@ def test_a_network_fuses_what_it_restored():
     weights = network.state_dict()
     plain.load_state_dict({name: weights[name] for name in plain.state_dict()})
     images = pair(64, 128)
-    assert torch.equal(network(*images), plain(*network.restorer.clean(*images)))
+    seen, heat, _ = network.restorer.clean(*images)
+    assert torch.equal(network(*images), plain(seen, heat))
     assert not torch.equal(network(*images), plain(*images))
     assert network(*pair(17, 70, batch=2)).shape == (2, 3, 17, 70)
+
+
+@torch.no_grad()
+def test_a_trusted_image_gives_the_edges():
+    """Fine texture of the result goes with that of the image which is trusted more."""
+    network, (visible, infrared) = build("student_1m"), pair(64, 128)
+    near = []
+    for trust in (0.0, 8.0, -8.0):
+        fused = network.fuse_clean(visible, infrared, trust=torch.full_like(infrared, trust))[0]
+        fine = [image - box_mean(image, 5, 5) for image in map(luminance, (fused, visible))]
+        heat = infrared - box_mean(infrared, 5, 5)
+        near.append([(fine[0] * source).mean().item() for source in (fine[1], heat)])
+    assert near[1][0] > near[0][0] > near[2][0]
+    assert near[1][1] < near[0][1] < near[2][1]
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
 Channel attention weighs channels by their products over all pixels. A tile of a large image has
 other products than the whole, so tiles on their own differ in tone from each other and from one
 pass over everything (Chu et al., ECCV 2022, describe it for Restormer). The same holds for what is
-known of the light of a scene (`dtpf.core.models.exposure`). Here a first pass adds up the sums of
+known of the light of a scene (`dtpf.core.models.exposure`) and of a sensor's stripes
+(`dtpf.core.models.amplifiers`). Here a first pass adds up the sums of
 tiles, and a second uses them for every tile.
 Legend: B = batch, C = channels, K = quantities.
 """
@@ -32,7 +33,15 @@ class BrightnessMoments(NamedTuple):
     cells_B: Tensor
 
 
-Moments = TypeVar("Moments", ChannelMoments, BrightnessMoments)
+class LineMoments(NamedTuple):
+    """Sums over the columns, and over the rows, of an image that tell whether it has stripes."""
+
+    logarithms_B2: Tensor
+    errors_B2: Tensor
+    lines_B2: Tensor
+
+
+Moments = TypeVar("Moments", ChannelMoments, BrightnessMoments, LineMoments)
 
 
 def total(moments: Sequence[Moments]) -> Moments:

@@ -144,11 +144,38 @@ class FusionNet(nn.Module):
         height, width = visible.shape[-2:]
         visible = reflect_pad_to_multiple(visible, self.config.stride)
         infrared = reflect_pad_to_multiple(infrared, self.config.stride)
+        trust: Tensor | None = None
         if self.restorer is not None:
-            visible, infrared = self.restorer.clean(visible, infrared)
+            visible, infrared, trust = self.restorer.clean(visible, infrared)
+        fused, features = self.fuse_clean(visible, infrared, text, trust)
+        fused = fused[..., :height, :width]
+        if not return_features:
+            return fused
+        return fused, tuple(feature.permute(0, 3, 1, 2) for feature in features)
+
+    def fuse_clean(
+        self,
+        visible: Tensor,
+        infrared: Tensor,
+        text: Tensor | None = None,
+        trust: Tensor | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Fuse a pair that needs no restoration, of sizes that divide by the stride; see `forward`.
+
+        Args:
+            visible: (B, 3, H, W).
+            infrared: (B, 1, H, W).
+            text: see `forward`.
+            trust: (B, 1, H, W), what restoration says of both (`restoration.Pair`); networks that
+                mix bands heed it.
+
+        Returns:
+            The fused image (B, 3, H, W), not clamped, and the decoder's features, channels last.
+        """
         if isinstance(self.out, BandMixer):
             gray = luminance(visible)
             advantage = edge_advantage(gray, infrared)
+            advantage = advantage if trust is None else advantage + trust
             seen, heat = (torch.cat((image, advantage), dim=1) for image in (visible, infrared))
             refined, *features = self._features(seen, heat, text)
             luma = self.out([refined, *features[1:]], gray, infrared, advantage)
@@ -156,10 +183,7 @@ class FusionNet(nn.Module):
         else:
             refined, *features = self._features(visible, infrared, text)
             fused = self._start(visible, infrared) + self.out(refined).permute(0, 3, 1, 2)
-        fused = fused[..., :height, :width]
-        if not return_features:
-            return fused
-        return fused, tuple(feature.permute(0, 3, 1, 2) for feature in features)
+        return fused, features
 
     def _start(self, visible: Tensor, infrared: Tensor) -> Tensor:
         match self.config.start:

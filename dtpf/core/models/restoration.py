@@ -11,27 +11,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dtpf.core.models.amplifiers import Amplifiers
 from dtpf.core.models.blocks import convolutions
 from dtpf.core.models.exposure import Exposure
+from dtpf.core.models.judgement import CELL, IMAGES, Judge, Trust
 from dtpf.core.models.layers import Conv, Downsample, Upsample, pointwise
 from dtpf.core.models.tone import Tone
 from dtpf.core.ops.filters import box_mean
 
 REACH = 128  # pixels: farther ones hardly count in the means of stripes and of the gate
 _CELL = 2  # pixels a side that become channels: a quarter of the work, and noise is seen as well
-_LEVELS = 3
+_LEVELS = 3  # the deepest has a feature for each of the cells that are judged
 _BLOCKS = 2  # of each level, in the encoder and in the decoder
-_IMAGES = 4  # planes: red, green, blue, infrared
 _NEAR = 11  # pixels a side of the mean that tells fine texture from what lies below it
 _LONG = 127  # pixels over which stripes are averaged
 _STRONGEST = 0.2  # beyond this, what stands out beside its row is an edge more than a stripe
 _LINES = 2  # planes: stripes along columns and along rows
-_SEEN = 2 * _IMAGES + _LINES  # planes: fine texture and level of each image, and stripes
-_STRIDE = _CELL * 2 ** (_LEVELS - 1)
+_SEEN = 2 * IMAGES + _LINES  # planes: fine texture and level of each image, and stripes
 # Logit by which degraded images are rarer for users than in training, where every second one is:
 # what is applied to clean ones takes their finest texture.
 _RARER = 2.0
-_JUDGED = 17  # deepest features a side that are judged together: 136 pixels, a crop in training
+
+
+class Pair(NamedTuple):
+    """What is fused in place of the given pair.
+
+    Attributes:
+        visible: (B, 3, H, W) in [0, 1].
+        infrared: (B, 1, H, W) in [0, 1].
+        trust: (B, 1, H, W), by how much more the visible image's edges are to count, as a logarithm
+            of their strength (`dtpf.core.models.bands.edge_advantage`).
+    """
+
+    visible: Tensor
+    infrared: Tensor
+    trust: Tensor
 
 
 class Cleaned(NamedTuple):
@@ -41,6 +55,7 @@ class Cleaned(NamedTuple):
         visible: (B, 3, H, W), not clamped.
         infrared: (B, 1, H, W), not clamped.
         degraded: logits (B, 2, H/8, W/8) that the visible and the infrared image are, there.
+        trust: (B, 1, H/8, W/8), see `Pair`, if the pair is degraded there.
         lit: (B, 3, H, W), the visible image without haze, of which the rest is restored; clamped in
             `clean` alone.
     """
@@ -48,19 +63,23 @@ class Cleaned(NamedTuple):
     visible: Tensor
     infrared: Tensor
     degraded: Tensor
+    trust: Tensor
     lit: Tensor
 
 
 class Restorer(nn.Module):
     """U-net over both images, which adds to each and scales each, pixel by pixel.
 
-    The other image helps to tell edges from noise. Stripes of the infrared are estimated without
-    it (`stripes`); it says how much of them is taken away where. Haze is taken away before it, by
-    a part of its own (`Tone`): what changes brightness as a whole keeps it from learning texture.
-    So is over-exposure, by one that is fitted, not trained, and is left out in training
-    (`Exposure`). At first it changes nothing.
+    The other image helps to tell edges from noise. Haze is taken away before it, by a part of its
+    own (`Tone`): what changes brightness as a whole keeps it from learning texture. So is what
+    crops do not tell, by parts that are left out in training: over-exposure by one that is fitted
+    (`Exposure`), stripes of the infrared by one that has nothing to learn (`Amplifiers`). Of
+    stripes that are left, or do not run from end to end, it sees an estimate (`stripes`), and says
+    how much of that is taken away where. At first it changes nothing.
     A gate for each image, its probability to be degraded, weighs the changes: without it, what is
     learned of degraded images is held back by what it would do to clean ones.
+    What was lost does not come back: where one image lacks more, the other's edges are to count for
+    more, and `trust` says so.
     Source of the shape: Ronneberger et al. 2015, doi 10.1007/978-3-319-24574-4_28; of pixels as
     channels: Zhang et al. 2018, FFDNet, doi 10.1109/TIP.2018.2839891.
     """
@@ -69,6 +88,7 @@ class Restorer(nn.Module):
         super().__init__()
         widths = [width * 2**level for level in range(_LEVELS)]
         cell = _CELL**2
+        self.amplifiers = Amplifiers()
         self.exposure = Exposure()
         self.tone = Tone()
         self.embed = Conv(cell * _SEEN, width)
@@ -77,25 +97,27 @@ class Restorer(nn.Module):
         self.up = nn.ModuleList(Upsample(channels) for channels in widths[1:])
         self.join = nn.ModuleList(pointwise(2 * channels, channels) for channels in widths[:-1])
         self.decoder = nn.ModuleList(convolutions(_BLOCKS, channels) for channels in widths[:-1])
-        self.judge = _Judge(widths[-1], width)
-        self.out = Conv(width, cell * (2 * _IMAGES + _LINES), bias=True)
+        self.judge = Judge(widths[-1], width)
+        self.trust = Trust(self.judge.width, width)
+        self.out = Conv(width, cell * (2 * IMAGES + _LINES), bias=True)
         for weight in self.out.parameters():
             nn.init.zeros_(weight)
 
-    def clean(self, visible_B3HW: Tensor, infrared_B1HW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both images in [0, 1], changed as far as they are judged degraded.
+    def clean(self, visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Pair:
+        """Return both images, changed as far as they are judged degraded, and their trust.
 
         Args:
             visible_B3HW: RGB in [0, 1]; H and W divide by 8.
             infrared_B1HW: in [0, 1].
         """
+        infrared_B1HW = self.amplifiers(infrared_B1HW)
         lit = self.tone.right(self.exposure(visible_B3HW), infrared_B1HW)
-        seen, heat, degraded, _ = self._restored(lit, infrared_B1HW)
-        logits = F.interpolate(degraded - _RARER, scale_factor=_STRIDE, mode="bilinear")
-        gates = logits.sigmoid()
-        visible = torch.lerp(lit, seen, gates[:, :1])
-        infrared = torch.lerp(infrared_B1HW, heat, gates[:, 1:])
-        return visible.clamp(0, 1), infrared.clamp(0, 1)
+        return applied(self._restored(lit, infrared_B1HW), infrared_B1HW)
+
+    def judge_whole(self, visible_B3HW: Tensor, infrared_B1HW: Tensor) -> None:
+        """Look at what only a whole image tells, of which the pair is a tile; see `clean`."""
+        self.exposure.means(visible_B3HW)
+        self.amplifiers.judge(infrared_B1HW)
 
     def forward(self, visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Cleaned:
         """Return both images as they would be clean, and whether they are not; see `clean`."""
@@ -112,13 +134,15 @@ class Restorer(nn.Module):
         # In one range: texture and stripes are small beside the level that they lie on.
         seen = torch.cat((4 * (pair - level), level - 0.5, 8 * lines), dim=1)
         features = self._encoded(_to_cells(seen))
-        gain, offset, shares = self._decoded(features).split((_IMAGES, _IMAGES, _LINES), dim=1)
+        gain, offset, shares = self._decoded(features).split((IMAGES, IMAGES, _LINES), dim=1)
         changes = pair * gain + offset
         taken = (lines * shares).sum(dim=1, keepdim=True)
         changes = torch.cat((changes[:, :3], changes[:, 3:] - taken), dim=1)
         restored = pair + changes
-        degraded = self.judge(pair, changes, features[-1])
-        return Cleaned(restored[:, :3], restored[:, 3:], degraded, lit_B3HW)
+        cells, around = self.judge.look(pair, changes, features[-1])
+        degraded = self.judge(around)
+        trust = self.trust(cells, around, degraded)
+        return Cleaned(restored[:, :3], restored[:, 3:], degraded, trust, lit_B3HW)
 
     def _encoded(self, cells_BHWC: Tensor) -> list[Tensor]:
         """Return the features of all levels."""
@@ -136,31 +160,23 @@ class Restorer(nn.Module):
         return _to_pixels(self.out(x))
 
 
-class _Judge(nn.Module):
-    """Tells which of the two images is degraded.
+def applied(cleaned: Cleaned, infrared_B1HW: Tensor) -> Pair:
+    """Return both images as far as they are judged degraded, and their trust likewise.
 
-    It sees how strong fine texture and proposed changes are in cells of 8 x 8 pixels, and the
-    encoder's features. Means of logarithms over many cells tell noise, which is everywhere, from
-    texture, which leaves some cells flat.
+    Args:
+        cleaned: what a restorer made of a pair.
+        infrared_B1HW: that pair's infrared image.
     """
+    logits = _enlarged(cleaned.degraded - _RARER)
+    gates = logits.sigmoid()
+    visible = torch.lerp(cleaned.lit, cleaned.visible, gates[:, :1])
+    infrared = torch.lerp(infrared_B1HW, cleaned.infrared, gates[:, 1:])
+    either = 1 - (1 - gates[:, :1]) * (1 - gates[:, 1:])
+    return Pair(visible.clamp(0, 1), infrared.clamp(0, 1), either * _enlarged(cleaned.trust))
 
-    def __init__(self, deepest: int, hidden: int) -> None:
-        super().__init__()
-        self.features = nn.Linear(deepest, deepest)
-        self.hidden = nn.Linear(2 * _IMAGES + deepest, hidden)
-        self.out = nn.Linear(hidden, 2)
 
-    def forward(self, pair: Tensor, changes: Tensor, deepest_BHWC: Tensor) -> Tensor:
-        """Return logits (B, 2, H/8, W/8) from planes (B, 4, H, W), their changes, and features."""
-        fine = pair - box_mean(pair, 3, 3)
-        # Detached: what to change is learned from the clean pair alone.
-        strengths = F.avg_pool2d(torch.cat((fine, changes.detach()), dim=1).square(), _STRIDE)
-        features = F.gelu(self.features(deepest_BHWC)).permute(0, 3, 1, 2)
-        logarithms = 0.5 * (strengths + 1e-7).log() + 4  # about -4 to 3: a linear layer's range
-        seen = torch.cat((logarithms, features), dim=1)
-        around = box_mean(seen, _JUDGED, _JUDGED)
-        hidden = F.gelu(self.hidden(around.permute(0, 2, 3, 1)))
-        return self.out(hidden).permute(0, 3, 1, 2)
+def _enlarged(cells: Tensor) -> Tensor:
+    return F.interpolate(cells, scale_factor=CELL, mode="bilinear")
 
 
 def _to_cells(planes: Tensor) -> Tensor:
