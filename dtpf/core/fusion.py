@@ -9,7 +9,7 @@ fused = fuser(visible, infrared)
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from dtpf.core import shipped
 from dtpf.core.bundle import Bundle, load_bundle
 from dtpf.core.errors import UserError
 from dtpf.core.models import PRESETS, FusionNet, build
-from dtpf.core.models.moments import ImageMoments
+from dtpf.core.models.moments import ImageMoments, LineShares
 from dtpf.core.models.restoration import REACH as RESTORER_REACH
 from dtpf.core.ops.pixels import FloatImage, infrared_to_unit, unit_to_dtype, visible_to_unit
 from dtpf.core.tiling import MIN_TILE_PIXELS, OVERLAP, Fusing, fuse_tiled
@@ -122,22 +122,40 @@ class Fuser:
         attends = self._model.config.block != "convolution"
         if not attends and self._model.restorer is None:
             return None
-        estimate = ImageMoments()
-        moments = ImageMoments(estimate)
-        work = self.fuse_batch if attends else self._judge_whole
+        told = self._told()
+        estimate = ImageMoments(told=told)
+        moments = ImageMoments(estimate, told)
+        work = self.fuse_batch if attends else self._judge_light
         return (
             _Pass(self.info, work, estimate.collecting),
             _Pass(self.info, work, moments.collecting),
             _Pass(self.info, self.fuse_batch, moments.applied),
         )
 
-    def _judge_whole(
+    def prepared(self, infrared: FloatImage) -> FloatImage:
+        """Take a sensor's lines out of a whole image, of which tiles see parts."""
+        if self._model.restorer is None:
+            return infrared
+        with torch.inference_mode():
+            heat_11hw = torch.from_numpy(infrared)[None, None].to(self._device)
+            cleaned: FloatImage = self._model.restorer.amplifiers(heat_11hw)[0, 0].cpu().numpy()
+        return cleaned
+
+    def _told(self) -> dict[torch.nn.Module, NamedTuple]:
+        """Return what tiles need not find out: a prepared image has no lines."""
+        if self._model.restorer is None:
+            return {}
+        none = LineShares(torch.zeros(1, 2, device=self._device))
+        return {self._model.restorer.amplifiers: none}
+
+    def _judge_light(
         self, visible: Sequence[FloatImage], infrared: Sequence[FloatImage]
     ) -> list[FloatImage]:
-        """Look at what a restoration asks of whole images; where nothing attends that is all."""
+        """Look at the light of a pair, of which alone more is known where nothing attends."""
         assert self._model.restorer is not None
+        seen_bchw, _ = self._stacked(visible, infrared)
         with torch.inference_mode():
-            self._model.restorer.judge_whole(*self._stacked(visible, infrared))
+            self._model.restorer.exposure.means(seen_bchw)
         return list(visible)
 
     def _stacked(

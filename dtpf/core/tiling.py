@@ -55,6 +55,14 @@ class WeighsWholeImages(Protocol):
 
 
 @runtime_checkable
+class PreparesWholeImages(Protocol):
+    """A network that undoes what runs through a whole image, as a sensor's lines do, before all."""
+
+    def prepared(self, infrared: FloatImage) -> FloatImage:
+        """Return the image (H, W) in [0, 1] without it; in one call, a network does it itself."""
+
+
+@runtime_checkable
 class LooksFar(Protocol):
     """A network whose result at a pixel depends on what lies far from it."""
 
@@ -96,6 +104,8 @@ def fuse_tiled(
     rows, columns = _tile_size(height, width, max_pixels)
     wanted = network.reach if isinstance(network, LooksFar) else OVERLAP
     down, across = (_Tiles.along(*side, wanted) for side in ((height, rows), (width, columns)))
+    if isinstance(network, PreparesWholeImages):
+        infrared = network.prepared(infrared)
     if isinstance(network, WeighsWholeImages) and (passes := network.passes()):
         pieces = list(product(_pieces(height, rows), _pieces(width, columns)))
         network = _informed(passes, visible, infrared, pieces, call)

@@ -86,8 +86,8 @@ def test_the_shipped_network_adds_neither_grain_nor_checkerboards(bench, real_da
 @pytest.mark.parametrize(
     ("kind", "more"),
     [
-        ("infrared/noise", 0.2),
-        ("infrared/stripes", 0.25),
+        ("infrared/noise", 0.3),
+        ("infrared/stripes", 0.4),
         ("visible/noise", 0.15),
         ("visible/haze", 0.1),
         ("visible/over_exposure", 0.1),

@@ -6,10 +6,16 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from dtpf.core.models.amplifiers import Amplifiers, fit_columns
-from dtpf.core.models.moments import ImageMoments
+from dtpf.core.bundle import Bundle
+from dtpf.core.fusion import Fuser
+from dtpf.core.models import ModelConfig, build
+from dtpf.core.models.amplifiers import Amplifiers, fit_columns, share_of
 from dtpf.core.records import Degradation
+from dtpf.core.tiling import fuse_tiled
 from dtpf.data.degrade import degrade
+
+PLAIN = ModelConfig(width=4, block="convolution", fusion="concat", text=False, start="bands")
+CLEANING = PLAIN.model_copy(update={"restoration": 4})
 
 
 def scene(height: int = 160, width: int = 200, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -37,7 +43,7 @@ def rms(image: Tensor) -> float:
 def test_shapes_are_kept(size):
     images = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0))
     assert Amplifiers()(images).shape == images.shape
-    assert Amplifiers().judge(images).shape == (2, 2)
+    assert share_of(fit_columns(images, 11)).shape == (2,)
 
 
 @pytest.mark.parametrize("severity", [0.3, 0.6])
@@ -105,17 +111,26 @@ def test_an_image_does_not_see_its_batch():
         torch.testing.assert_close(alone, together[number])
 
 
-def test_tiles_share_the_judgement_of_the_image():
-    """Lines in one half alone: tiles of their own would be judged each otherwise."""
-    amplifiers, image = Amplifiers(), scene(128, 256)
-    image = torch.cat((image[..., :128], striped(image[..., 128:], 0.3)), dim=3)
-    tiles = image.split(128, dim=3)
-    assert [int(amplifiers.judge(tile)[0, 0]) for tile in tiles] == [0, 1]
-    moments = ImageMoments(ImageMoments())
-    with moments.collecting():
-        for tile in tiles:
-            amplifiers.judge(tile)
-    with moments.applied():
-        shares = [amplifiers.judge(tile) for tile in tiles]
-    torch.testing.assert_close(shares[0], shares[1])
-    torch.testing.assert_close(shares[0], amplifiers.judge(image), atol=0.2, rtol=0)
+def test_the_share_grows_with_the_lines():
+    shares = [
+        share_of(fit_columns(striped(scene(), severity), 11)).item()
+        for severity in (0.05, 0.13, 0.15, 0.3)
+    ]
+    assert shares[0] == 0
+    assert shares == sorted(shares)
+    assert 0 < shares[1] < shares[2] < shares[3] == 1
+
+
+def test_tiles_of_a_large_image_have_the_lines_of_the_whole_taken_out():
+    """Fits to tiles alone differ where a column runs from one into the next."""
+    torch.manual_seed(0)
+    fuser = Fuser(Bundle(build(CLEANING).eval(), "memory:tests/lines", "0" * 64))
+    image = scene(320, 448, dtype=torch.float32)
+    visible = np.full((320, 448, 3), 0.2, np.float32)
+    infrared = striped(image, 0.6)[0, 0].numpy()
+    whole = fuser.fuse(visible, infrared)
+    difference = np.abs(fuse_tiled(fuser, visible, infrared, 192**2) - whole)
+    assert difference.mean() < 0.3 / 255
+    assert np.abs(fuser.prepared(infrared) - infrared).mean() > 5 / 255
+    plain = Fuser(Bundle(build(PLAIN).eval(), "memory:tests/plain", "0" * 64))
+    assert plain.prepared(infrared) is infrared

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dtpf.core.models.moments import LineMoments, as_seen
+from dtpf.core.models.moments import LineShares, as_seen
 from dtpf.core.ops.filters import box_mean
 
 _NEAR = (11, 21)  # pixels a side of the level that lines stand out from, first and second time
@@ -45,7 +45,8 @@ class Amplifiers(nn.Module):
     A column's deviation from the level around it is fitted by an offset and a gain over its whole
     length, edges weighing little; a row's likewise. Scenes have edges along some columns, a drifted
     sensor has a line at each: the typical offset, which a few strong ones do not raise, tells them
-    apart. Tiles of one image share that judgement (`dtpf.core.models.moments`).
+    apart. A large image passes before it is cut into tiles, which are left as they are then
+    (`dtpf.core.tiling`, `dtpf.core.models.moments`).
     """
 
     def forward(self, infrared_B1HW: Tensor) -> Tensor:
@@ -55,22 +56,10 @@ class Amplifiers(nn.Module):
             infrared_B1HW: in [0, 1].
         """
         fits = _both_ways(infrared_B1HW, _NEAR[0])
-        shares = self._shares(fits)
+        own = LineShares(torch.stack([share_of(lines) for lines in fits], dim=1))
+        (shares,) = as_seen(self, own)
         image = _without(infrared_B1HW, fits, shares)
         return _without(image, _both_ways(image, _NEAR[1]), shares).clamp(0, 1)
-
-    def judge(self, infrared_B1HW: Tensor) -> Tensor:
-        """Return how far lines along columns and along rows are taken away, (B, 2) in [0, 1]."""
-        return self._shares(_both_ways(infrared_B1HW, _NEAR[0]))
-
-    def _shares(self, fits: tuple[Lines, Lines]) -> Tensor:
-        own = LineMoments(
-            *(torch.stack(part, dim=1) for part in zip(*map(_moments, fits), strict=True))
-        )
-        logarithms_B2, errors_B2, lines_B2 = as_seen(self, own)
-        variance = _OF_LOGARITHMS * (logarithms_B2 / lines_B2).exp()
-        deviation = (variance - _SURE * errors_B2 / lines_B2).clamp(min=_LEAST).sqrt()
-        return ((deviation - _DOUBT) / (_CERTAIN - _DOUBT)).clamp(0, 1)
 
 
 def fit_columns(image_B1HW: Tensor, near: int) -> Lines:
@@ -100,6 +89,14 @@ def fit_columns(image_B1HW: Tensor, near: int) -> Lines:
     return Lines(offset + gain * about, offset, error)
 
 
+def share_of(lines: Lines) -> Tensor:
+    """Return how far the lines of an image are taken for those of a sensor, (B,) in [0, 1]."""
+    logarithms = (lines.offset.square() + _LEAST).log().mean(dim=(1, 2, 3))
+    by_chance = _SURE * lines.error.mean(dim=(1, 2, 3))
+    deviation = (_OF_LOGARITHMS * logarithms.exp() - by_chance).clamp(min=_LEAST).sqrt()
+    return ((deviation - _DOUBT) / (_CERTAIN - _DOUBT)).clamp(0, 1)
+
+
 def _both_ways(image_B1HW: Tensor, near: int) -> tuple[Lines, Lines]:
     """Return what was fitted to the columns, and to the rows, turned."""
     return fit_columns(image_B1HW, near), fit_columns(image_B1HW.transpose(2, 3), near)
@@ -108,13 +105,6 @@ def _both_ways(image_B1HW: Tensor, near: int) -> tuple[Lines, Lines]:
 def _without(image_B1HW: Tensor, fits: tuple[Lines, Lines], shares_B2: Tensor) -> Tensor:
     columns, rows = shares_B2[:, :, None, None, None].unbind(dim=1)
     return image_B1HW - columns * fits[0].taken - rows * fits[1].taken.transpose(2, 3)
-
-
-def _moments(lines: Lines) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the sums of logarithms of squared offsets and of errors, and their number, (B,)."""
-    logarithms = (lines.offset.square() + _LEAST).log()
-    parts = logarithms, lines.error, torch.ones_like(lines.offset)
-    return tuple(part.sum(dim=(1, 2, 3)) for part in parts)  # type: ignore[return-value]
 
 
 def _sum(planes: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ tiles, and a second uses them for every tile.
 Legend: B = batch, C = channels, K = quantities.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
@@ -33,15 +33,13 @@ class BrightnessMoments(NamedTuple):
     cells_B: Tensor
 
 
-class LineMoments(NamedTuple):
-    """Sums over the columns, and over the rows, of an image that tell whether it has stripes."""
+class LineShares(NamedTuple):
+    """How far an image's columns and rows are freed of their lines; not a sum, but told before."""
 
-    logarithms_B2: Tensor
-    errors_B2: Tensor
-    lines_B2: Tensor
+    shares_B2: Tensor
 
 
-Moments = TypeVar("Moments", ChannelMoments, BrightnessMoments, LineMoments)
+Moments = TypeVar("Moments", ChannelMoments, BrightnessMoments, LineShares)
 
 
 def total(moments: Sequence[Moments]) -> Moments:
@@ -68,13 +66,18 @@ def as_seen(layer: nn.Module, moments: Moments) -> Moments:
 class ImageMoments:
     """The moments of every layer that has some, summed over tiles of one image."""
 
-    def __init__(self, estimate: "ImageMoments | None" = None) -> None:
+    def __init__(
+        self,
+        estimate: "ImageMoments | None" = None,
+        told: Mapping[nn.Module, NamedTuple] | None = None,
+    ) -> None:
         """Begin empty; while moments are collected, the layers use the `estimate` if there is one.
 
         What a layer sees depends on what those before it did, so a better estimate there gives
-        better sums here.
+        better sums here. Layers that are `told` their moments use those in any case.
         """
         self._estimate = estimate
+        self._told = dict(told or {})
         self._sums: dict[nn.Module, Any] = {}
 
     @contextmanager
@@ -90,13 +93,15 @@ class ImageMoments:
             yield
 
     def _collect(self, layer: nn.Module, moments: Moments) -> Moments:
+        if layer in self._told:
+            return self._apply(layer, moments)
         found = _like(moments, (part.sum(dim=0, keepdim=True) for part in moments))
         known = self._sums.get(layer)
         self._sums[layer] = found if known is None else total([known, found])
         return moments if self._estimate is None else self._estimate._apply(layer, moments)
 
     def _apply(self, layer: nn.Module, moments: Moments) -> Moments:
-        sums = self._sums.get(layer, moments)
+        sums = self._told.get(layer) or self._sums.get(layer, moments)
         pairs = zip(sums, moments, strict=True)
         return _like(moments, (shared.expand_as(own) for shared, own in pairs))
 

@@ -108,16 +108,11 @@ class Restorer(nn.Module):
 
         Args:
             visible_B3HW: RGB in [0, 1]; H and W divide by 8.
-            infrared_B1HW: in [0, 1].
+            infrared_B1HW: in [0, 1], without lines from end to end: what `amplifiers` leaves of it,
+                which has to see it before it is padded.
         """
-        infrared_B1HW = self.amplifiers(infrared_B1HW)
         lit = self.tone.right(self.exposure(visible_B3HW), infrared_B1HW)
         return applied(self._restored(lit, infrared_B1HW), infrared_B1HW)
-
-    def judge_whole(self, visible_B3HW: Tensor, infrared_B1HW: Tensor) -> None:
-        """Look at what only a whole image tells, of which the pair is a tile; see `clean`."""
-        self.exposure.means(visible_B3HW)
-        self.amplifiers.judge(infrared_B1HW)
 
     def forward(self, visible_B3HW: Tensor, infrared_B1HW: Tensor) -> Cleaned:
         """Return both images as they would be clean, and whether they are not; see `clean`."""
