@@ -44,7 +44,8 @@ class RestorationTask(Task):
         if self.network.restorer is None or theirs != model:
             raise ValueError("restoration needs the trained network's shape, and a restorer")
         self.network.load_state_dict(trained.state_dict(), strict=False)
-        self.trainable = self.network.restorer
+        self.network.requires_grad_(False)  # it is fused by, for `trust` alone
+        self.trainable = self.network.restorer.requires_grad_(True)
 
     def prepare(self, pairs: PairDataset, seed: int, group: Group) -> None:
         """Fit what tells over-exposed scenes."""

@@ -87,11 +87,11 @@ def test_trust_alone_learns_from_the_picture(student):
     task._lost(batch, cleaned).sum().backward()
     taught = {
         name
-        for name, weight in task.trainable.named_parameters()
+        for name, weight in task.network.named_parameters()
         if weight.grad is not None and weight.grad.any()
     }
     assert taught
-    assert all(name.startswith("trust.") for name in taught)
+    assert all(name.startswith("restorer.trust.") for name in taught)
 
 
 def test_the_average_of_a_restorer_fits_into_the_network(student):
