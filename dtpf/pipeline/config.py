@@ -44,7 +44,7 @@ class StudentConfig(Config):
 
     @model_validator(mode="after")
     def _stored_outputs_have_an_end(self) -> Self:
-        check_stored_outputs(self.teacher_outputs, self.train, self.method)
+        check_stored_outputs(self.teacher_outputs, self.train, self.method, self.distill)
         return self
 
 

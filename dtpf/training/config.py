@@ -198,19 +198,26 @@ class TrainSpec(Config):
 
     @model_validator(mode="after")
     def _stored_outputs_have_an_end(self) -> Self:
-        check_stored_outputs(self.teacher_outputs, self.train, self.method)
+        check_stored_outputs(self.teacher_outputs, self.train, self.method, self.distill)
         return self
 
 
 def check_stored_outputs(
-    outputs: TeacherOutputs, train: TrainConfig, method: StudentMethod
+    outputs: TeacherOutputs, train: TrainConfig, method: StudentMethod, distill: DistillLossConfig
 ) -> None:
     """Refuse stored outputs of a teacher where they would have no end or no use.
 
     Raises:
-        UserError: `train.fixed_crops` is not set, or `method` asks no teacher.
+        UserError: `train.fixed_crops` is not set, or `method` asks no teacher; or outputs that are
+            to be refined are not stored.
     """
     if outputs == "live":
+        if distill.refine:
+            raise UserError(
+                f"student.distill.refine={distill.refine} takes as long as so many trainings if "
+                "every step does it; set student.teacher_outputs=stored and "
+                "student.train.fixed_crops"
+            )
         return
     if method == "restoration":
         raise UserError(

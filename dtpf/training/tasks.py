@@ -117,7 +117,7 @@ class FusionTask(Task):
         """Return the weighted fusion loss (B,) and its unweighted terms."""
         text = batch.text_BD if self.network.config.text else None
         fused = trainable(batch.visible_B3HW, batch.infrared_B1HW, text)
-        terms = _terms(fused, batch, batch.weights)
+        terms = terms_of(fused, batch, batch.weights)
         return weighted_total(terms, batch.weights), terms
 
 
@@ -194,7 +194,7 @@ class DistillTask(Task):
         fused, features, projected = trainable(seen, heat, tuple(levels))
         fixed = {name: seen.new_tensor(value) for name, value in self.base_weights.items()}
         weights = weights_of_dull(fixed, self.dull_factors, batch.dull_B)
-        terms = _terms(fused, batch, weights)
+        terms = terms_of(fused, batch, weights)
         base = weighted_total(terms, weights)
         feature = feature_loss(features, projected, self.distill.distance)
         result = result_loss(fused.float(), goal.float())
@@ -224,6 +224,7 @@ def run_teacher(
     return fused, *features
 
 
-def _terms(fused: Tensor, batch: TrainBatch, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def terms_of(fused: Tensor, batch: TrainBatch, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return those terms of the fusion loss that have a weight, against the guides, (B,) each."""
     guides = batch.visible_guide_B3HW, batch.infrared_guide_B1HW
     return fusion_terms(fused.float(), *guides, terms_with_weight(weights), batch.dull_B)

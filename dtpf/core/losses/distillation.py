@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from dtpf.core.config import Config
@@ -29,6 +30,9 @@ class DistillLossConfig(Config):
         teacher_sees: `inputs`, what the student sees, or `guides`, the clean pair where one is
             known: then the student learns to make of a degraded pair what its teacher makes of the
             clean one, and its loss has a slope where the metrics' terms are flat.
+        refine: steps by which the teacher's fused image is optimised on the fusion loss before the
+            student learns from it (`dtpf.training.refinement`); each takes as long as one of
+            training, so it needs outputs that are stored.
     """
 
     base: float = 1.0
@@ -36,6 +40,7 @@ class DistillLossConfig(Config):
     result: float = 1.0
     distance: FeatureDistance = "smooth_l1"
     teacher_sees: TeacherInput = "inputs"
+    refine: int = Field(default=0, ge=0)
 
 
 class FeatureProjection(nn.Module):

@@ -133,7 +133,7 @@ def shards_of(spec: TrainSpec, store: Store, pairs: Sequence[Pair]) -> OutputSha
     """
     network, sha256 = read_bundle_config(store.uri_of(required_teacher_bundle(spec)))
     contents = [[pair.pair_id, pair.visible_sha256, pair.infrared_sha256] for pair in pairs]
-    train = spec.train
+    train, refine = spec.train, spec.distill.refine
     digest = fingerprint(
         VERSION,
         SHARD_CROPS,
@@ -143,6 +143,7 @@ def shards_of(spec: TrainSpec, store: Store, pairs: Sequence[Pair]) -> OutputSha
         train.cutting,
         train.precision,
         spec.distill.teacher_sees,
+        *((refine, spec.loss.as_dict()) if refine else ()),
     )
     return OutputShards(store, network, sha256, digest)
 

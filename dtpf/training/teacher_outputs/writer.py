@@ -17,6 +17,7 @@ from dtpf.data.texts import read_texts
 from dtpf.training.config import TrainSpec, required_teacher_bundle
 from dtpf.training.feed import TrainingFeed
 from dtpf.training.group import Group
+from dtpf.training.refinement import refined
 from dtpf.training.tasks import run_teacher
 from dtpf.training.teacher_outputs.shards import (
     SHARD_CROPS,
@@ -80,8 +81,8 @@ class Work:
 class ShardWriter:
     """Holds teacher and data, and writes any shard of a student's spec.
 
-    Values are those that `DistillTask` would compute: same crops, texts and precision. Lets this
-    process keep the memory that it frees.
+    Values are those that `DistillTask` would compute: same crops, texts and precision; the fused
+    image is refined, if the spec says so. Lets this process keep the memory that it frees.
 
     Raises:
         UserError: the teacher's bundle, the index or the texts cannot be read.
@@ -99,15 +100,17 @@ class ShardWriter:
         self._train = spec.train.model_copy(update={"batch": SHARD_CROPS, "fixed_crops": None})
         self._teacher = load_bundle(store.uri_of(required_teacher_bundle(spec))).model.to(device)
         self._device = device
-        self._sees = spec.distill.teacher_sees
+        self._distill = spec.distill
 
     def write(self, shard: int) -> None:
         """Run the teacher on the crops of one shard and write what it returns."""
         batch = self._feed.batch(shard, self._train).to(self._device)
         reduced = self._train.precision == "bfloat16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=reduced):
-            outputs = run_teacher(self._teacher, batch, self._sees)
-        self._shards.write(shard, outputs)
+            fused, *features = run_teacher(self._teacher, batch, self._distill.teacher_sees)
+        if self._distill.refine:
+            fused = refined(fused, batch, self._distill.refine)
+        self._shards.write(shard, (fused, *features))
 
 
 def write_teacher_outputs(
