@@ -22,6 +22,7 @@ from dtpf.core.errors import UserError
 from dtpf.core.models import PRESETS, FusionNet, build
 from dtpf.core.models.moments import ImageMoments, LineShares
 from dtpf.core.models.restoration import REACH as RESTORER_REACH
+from dtpf.core.ops.padding import reflect_pad_to_multiple
 from dtpf.core.ops.pixels import FloatImage, infrared_to_unit, unit_to_dtype, visible_to_unit
 from dtpf.core.tiling import MIN_TILE_PIXELS, OVERLAP, Fusing, fuse_tiled
 
@@ -136,10 +137,13 @@ class Fuser:
         """Take a sensor's lines out of a whole image, of which tiles see parts."""
         if self._model.restorer is None:
             return infrared
+        height, width = infrared.shape
         with torch.inference_mode():
             heat_11hw = torch.from_numpy(infrared)[None, None].to(self._device)
-            cleaned: FloatImage = self._model.restorer.amplifiers(heat_11hw)[0, 0].cpu().numpy()
-        return cleaned
+            # Padded as in one call: the lines found are the same.
+            padded = reflect_pad_to_multiple(heat_11hw, self._model.config.stride)
+            cleaned: FloatImage = self._model.restorer.amplifiers(padded)[0, 0].cpu().numpy()
+        return cleaned[:height, :width]
 
     def _told(self) -> dict[torch.nn.Module, NamedTuple]:
         """Return what tiles need not find out: a prepared image has no lines."""

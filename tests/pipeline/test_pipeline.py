@@ -55,7 +55,7 @@ def done(tmp_path_factory) -> tuple[Store, dict[str, Receipt], list[str]]:
 
 def test_a_student_without_a_search_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(UserError, match=r"nothing to search; run jobs/distill_student.py"):
-        run(Store(tmp_path), IDLE, "student.method=restoration")
+        run(Store(tmp_path), IDLE, "student.method=restoration", "student.train.crop=64")
     assert not list(tmp_path.iterdir())
 
 

@@ -142,8 +142,6 @@ class FusionNet(nn.Module):
         """
         check_inputs(self.config, self.visible.embed.weight.dtype, visible, infrared, text)
         height, width = visible.shape[-2:]
-        if self.restorer is not None:
-            infrared = self.restorer.amplifiers(infrared)
         visible = reflect_pad_to_multiple(visible, self.config.stride)
         infrared = reflect_pad_to_multiple(infrared, self.config.stride)
         trust: Tensor | None = None

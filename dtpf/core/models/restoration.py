@@ -108,9 +108,9 @@ class Restorer(nn.Module):
 
         Args:
             visible_B3HW: RGB in [0, 1]; H and W divide by 8.
-            infrared_B1HW: in [0, 1], without lines from end to end: what `amplifiers` leaves of it,
-                which has to see it before it is padded.
+            infrared_B1HW: in [0, 1].
         """
+        infrared_B1HW = self.amplifiers(infrared_B1HW)
         lit = self.tone.right(self.exposure(visible_B3HW), infrared_B1HW)
         return applied(self._restored(lit, infrared_B1HW), infrared_B1HW)
 
