@@ -35,8 +35,6 @@ from dtpf.training.run import run_training
 PRESETS = get_args(LossConfig.model_fields["preset"].annotation)
 SETTINGS = ("batch=4", "crop=96", "dimmed=0", "softened=0", "grainy=0", "warmup=20")
 
-Scores = dict[str, dict[str, float]]  # of each method, its mean in each metric
-
 
 def main() -> None:
     """Parse, train, score, print."""
